@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How does the agent touch the host? The only door to paths, processes, users, the clock and external tools.
+
+Paths inside the agent are `str` with surrogate escapes (os.fsdecode), absolute as the host sees them; `text` turns one
+into what a document may carry. The root can be a directory of fixtures, and no path or link leads out of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from agent import errors
+from agent.model import canonical
+
+# Any page of /proc and any configuration file we read whole. The largest maps page seen had 3 MiB.
+READ_BYTES_MAX = 16 * 1024 * 1024
+# Linux follows at most this many links in one look-up (path_resolution(7)); so do we.
+LINKS_MAX = 40
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def text(path: str) -> str:
+    """The document's form of a path or name: the reversible escape of its bytes."""
+    return canonical.escape_bytes(os.fsencode(path))
+
+
+class Host:
+    """One host, seen through its root directory."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = os.path.realpath(root)
+        self._prefix = "" if self.root == "/" else self.root
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def outside(self, path: str) -> str:
+        """Where a path of the host stands for this process, links resolved inside the root where the root is not `/`."""
+        return path if not self._prefix else self._prefix + self.real_path(path)
+
+    def real_path(self, path: str) -> str:
+        """The path with every link resolved, as the host sees it; a missing tail stays as it is.
+
+        Raises:
+            UnreadableError: more than LINKS_MAX links.
+        """
+        if not self._prefix:
+            return os.path.realpath(path)
+        done: list[str] = []
+        todo = path.split("/")[::-1]
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                del done[-1:]
+                continue
+            here = "/".join([self._prefix, *done, name])
+            try:
+                target = os.readlink(here)
+            except OSError:
+                done.append(name)
+                continue
+            links += 1
+            if links > LINKS_MAX:
+                raise errors.UnreadableError(path, "too many levels of symbolic links")
+            if target.startswith("/"):
+                done.clear()
+            todo.extend(target.split("/")[::-1])
+        return "/" + "/".join(done)
+
+    @contextmanager
+    def open(self, path: str, *, follow: bool = True) -> Iterator[int]:
+        """A file descriptor for reading, closed at the end. Never waits on a FIFO; leaves access times alone where it may.
+
+        Raises:
+            HostError: the leaf that the kernel's answer means.
+        """
+        flags = _OPEN_FLAGS if follow else _OPEN_FLAGS | os.O_NOFOLLOW
+        # Without `follow` the last component must not be resolved, or O_NOFOLLOW would never see a link.
+        where = self.outside(path) if follow else self._outside_parent(path)
+        try:
+            try:
+                fd = os.open(where, flags | os.O_NOATIME)
+            except PermissionError:
+                # O_NOATIME is for the owner and root alone (open(2)); the file itself may still be readable.
+                fd = os.open(where, flags)
+        except OSError as error:
+            raise errors.host_error(error, path) from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _outside_parent(self, path: str) -> str:
+        if not self._prefix:
+            return path
+        parent, _, name = path.rpartition("/")
+        return f"{self.outside(parent or '/')}/{name}"
+
+    def read(self, path: str, bytes_max: int = READ_BYTES_MAX, *, follow: bool = True) -> bytes:
+        """The whole file.
+
+        Raises:
+            TooLargeError: it has more than `bytes_max` bytes; nothing is returned.
+            HostError: any other reason.
+        """
+        with self.open(path, follow=follow) as fd:
+            data = read_fd(fd, bytes_max + 1, path)
+        if len(data) > bytes_max:
+            raise errors.TooLargeError(path, f"more than {bytes_max} bytes")
+        return data
+
+    def read_text(self, path: str) -> str:
+        """A small text file; bytes that are not UTF-8 come as their escape."""
+        return canonical.escape_bytes(self.read(path))
+
+    def stat(self, path: str, *, follow: bool = True) -> os.stat_result:
+        """stat(2) or lstat(2) of a path. Raises HostError."""
+        try:
+            if follow:
+                return os.stat(self.outside(path))
+            return os.lstat(self._outside_parent(path))
+        except OSError as error:
+            raise errors.host_error(error, path) from error
+
+    def exists(self, path: str) -> bool:
+        """Whether something is there that we can see."""
+        try:
+            self.stat(path)
+        except errors.HostError:
+            return False
+        return True
+
+    def read_link(self, path: str) -> str:
+        """The target of a link as written. Raises HostError."""
+        try:
+            return os.readlink(self._outside_parent(path))
+        except OSError as error:
+            raise errors.host_error(error, path) from error
+
+    def list_dir(self, path: str) -> list[str]:
+        """Names in a directory, sorted by their bytes, so that no order of a file system shows. Raises HostError."""
+        try:
+            return sorted(os.listdir(self.outside(path)), key=os.fsencode)
+        except OSError as error:
+            raise errors.host_error(error, path) from error
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def pids(self) -> list[int]:
+        """Process numbers in /proc, ascending. Raises HostError when /proc itself cannot be listed."""
+        return sorted(int(name) for name in self.list_dir("/proc") if name.isdigit())
+
+    # -- people and machine --------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _users(self) -> dict[int, tuple[str, str]]:
+        # The files are read, not NSS asked: a directory service that hangs must not hang the agent.
+        found: dict[int, tuple[str, str]] = {}
+        for fields in self._colon_file("/etc/passwd", 7):
+            if fields[2].isdigit():
+                found.setdefault(int(fields[2]), (fields[0], fields[5]))
+        return found
+
+    @functools.cached_property
+    def _groups(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for fields in self._colon_file("/etc/group", 3):
+            if fields[2].isdigit():
+                found.setdefault(int(fields[2]), fields[0])
+        return found
+
+    def _colon_file(self, path: str, fields_min: int) -> Iterator[list[str]]:
+        try:
+            page = self.read_text(path)
+        except errors.HostError:
+            return
+        for line in page.splitlines():
+            fields = line.split(":")
+            if len(fields) >= fields_min:
+                yield fields
+
+    def user(self, uid: int) -> str:
+        """Login name of a uid from /etc/passwd, else `uid:N`."""
+        return self._users[uid][0] if uid in self._users else f"uid:{uid}"
+
+    def group(self, gid: int) -> str:
+        """Group name of a gid from /etc/group, else `gid:N`."""
+        return self._groups.get(gid, f"gid:{gid}")
+
+    def homes(self) -> dict[str, int]:
+        """Home directories and whose they are, from /etc/passwd."""
+        return {home: uid for uid, (_, home) in self._users.items() if home.startswith("/")}
+
+    def hostname(self) -> str:
+        """uname nodename, read where a container's or fixture's own stands."""
+        return self.read_text("/proc/sys/kernel/hostname").strip()
+
+    # -- clock ---------------------------------------------------------------------------------------------------
+
+    def now_ns(self) -> int:
+        """Wall clock in nanoseconds since 1970 UTC."""
+        return time.time_ns()
+
+    # -- tools ---------------------------------------------------------------------------------------------------
+
+    def run_tool(self, argv: Sequence[str], *, timeout_s: float = 20, bytes_max: int = READ_BYTES_MAX) -> bytes:
+        """Standard output of an external program: absolute path, clean environment, no shell, no input, a time limit.
+
+        Raises:
+            ToolError: it is missing, failed, took too long or said too much. Its words are not passed on: they may
+                hold secrets.
+        """
+        if self._prefix:
+            raise errors.ToolError(f"{argv[0]} is not run for a host that is a directory ({self.root})")
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+        try:
+            done = subprocess.run(
+                list(argv), check=False, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=timeout_s, cwd="/"
+            )
+        except OSError as error:
+            raise errors.ToolError(f"cannot run {argv[0]}: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            raise errors.ToolError(f"{argv[0]} took more than {timeout_s:g} s and was stopped") from error
+        if done.returncode:
+            raise errors.ToolError(f"{argv[0]} exited {done.returncode}")
+        if len(done.stdout) > bytes_max:
+            raise errors.ToolError(f"{argv[0]} printed more than {bytes_max} bytes")
+        return done.stdout
+
+
+def read_fd(fd: int, bytes_max: int, path: str) -> bytes:
+    """Up to `bytes_max` bytes from a descriptor; one read is never enough for a page of /proc.
+
+    Raises:
+        HostError: the leaf that the kernel's answer means.
+    """
+    chunks = []
+    left = bytes_max
+    try:
+        while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
+            chunks.append(chunk)
+            left -= len(chunk)
+    except OSError as error:
+        raise errors.host_error(error, path) from error
+    return b"".join(chunks)
+
+
+def is_regular(mode: int) -> bool:
+    """Whether a st_mode is that of a regular file."""
+    return stat.S_ISREG(mode)
+
+
+def errno_name(number: int) -> str:
+    """`ENOENT` for 2; the number itself where this system has no name for it."""
+    return errno.errorcode.get(number, str(number))
