@@ -15,7 +15,9 @@ def plugins(folder: ModuleType) -> dict[str, ModuleType]:
     Args:
         folder: the package; names that begin with an underscore are not plug-ins.
     """
-    names = sorted(found.name for found in pkgutil.iter_modules(folder.__path__) if not found.name.startswith("_"))
+    names = sorted(
+        found.name for found in pkgutil.iter_modules(folder.__path__) if not found.name.startswith("_")
+    )
     return {name: importlib.import_module(f"{folder.__name__}.{name}") for name in names}
 
 

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong in the agent, and whose fault is it?
 
-    AgentError                      everything we raise on purpose; `exit_code` is the command's
-    |-- HostError                   one thing on the host could not be looked at; counted as skipped, never fatal
-    |   |-- VanishedError           it was there and is gone: not an error of anybody
-    |   |-- DeniedError             we may not look; grant a capability, or accept "unknown"
-    |   |-- UnreadableError         the kernel or the disk refused
-    |   `-- TooLargeError           larger than the limit for such a thing
-    |-- UsageError           (2)    the operator asked for something that means nothing
-    |-- ConfigError          (1)    the operator's configuration is wrong
-    |-- PrivilegeError       (3)    a capability is missing for the whole command
-    |-- KernelError          (4)    this kernel cannot do it
-    |-- AttachError          (5)    nothing could be attached
-    |-- ToolError                   an external tool failed or took too long
-    `-- CollectorError       (1)    the collector refused, or could not be reached
-        |-- UnreachableError        network or TLS: try again later
-        `-- RefusedError            a 4xx that will not change by itself
+AgentError                      everything we raise on purpose; `exit_code` is the command's
+|-- HostError                   one thing on the host could not be looked at; counted as skipped, never fatal
+|   |-- VanishedError           it was there and is gone: not an error of anybody
+|   |-- DeniedError             we may not look; grant a capability, or accept "unknown"
+|   |-- UnreadableError         the kernel or the disk refused
+|   `-- TooLargeError           larger than the limit for such a thing
+|-- UsageError           (2)    the operator asked for something that means nothing
+|-- ConfigError          (1)    the operator's configuration is wrong
+|-- PrivilegeError       (3)    a capability is missing for the whole command
+|-- KernelError          (4)    this kernel cannot do it
+|-- AttachError          (5)    nothing could be attached
+|-- ToolError                   an external tool failed or took too long
+`-- CollectorError       (1)    the collector refused, or could not be reached
+    |-- UnreachableError        network or TLS: try again later
+    `-- RefusedError            a 4xx that will not change by itself
 """
 
 from __future__ import annotations

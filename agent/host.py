@@ -212,7 +212,9 @@ class Host:
 
     # -- tools ---------------------------------------------------------------------------------------------------
 
-    def run_tool(self, argv: Sequence[str], *, timeout_s: float = 20, bytes_max: int = READ_BYTES_MAX) -> bytes:
+    def run_tool(
+        self, argv: Sequence[str], *, timeout_s: float = 20, bytes_max: int = READ_BYTES_MAX
+    ) -> bytes:
         """Standard output of an external program: absolute path, clean environment, no shell, no input, a time limit.
 
         Raises:
@@ -224,7 +226,13 @@ class Host:
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
         try:
             done = subprocess.run(
-                list(argv), check=False, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=timeout_s, cwd="/"
+                list(argv),
+                check=False,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                timeout=timeout_s,
+                cwd="/",
             )
         except OSError as error:
             raise errors.ToolError(f"cannot run {argv[0]}: {error.strerror}") from error

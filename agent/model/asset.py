@@ -17,18 +17,34 @@ Hex256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 in l
 class PublicKey(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """A public key, known by its SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7)."""
 
-    algorithm: Annotated[str, Meta(description="Family: RSA, EC, DSA, DH, Ed25519, Ed448, X25519, X448, or the OID in dotted form.")]
-    spki_sha256: Annotated[Hex256, Meta(description="Identity of the key pair: SHA-256 of the DER SubjectPublicKeyInfo.")]
-    bits: Annotated[int | None, Meta(description="Size in bits: modulus for RSA, field for EC, p for DSA and DH.")] = None
-    curve: Annotated[str | None, Meta(description="Named curve as in SEC 2 or RFC 5639, for example secp256r1.")] = None
+    algorithm: Annotated[
+        str,
+        Meta(
+            description="Family: RSA, EC, DSA, DH, Ed25519, Ed448, X25519, X448, or the OID in dotted form."
+        ),
+    ]
+    spki_sha256: Annotated[
+        Hex256, Meta(description="Identity of the key pair: SHA-256 of the DER SubjectPublicKeyInfo.")
+    ]
+    bits: Annotated[
+        int | None, Meta(description="Size in bits: modulus for RSA, field for EC, p for DSA and DH.")
+    ] = None
+    curve: Annotated[
+        str | None, Meta(description="Named curve as in SEC 2 or RFC 5639, for example secp256r1.")
+    ] = None
 
 
 class SignatureAlgorithm(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """How a certificate was signed (RFC 5280 section 4.1.1.2)."""
 
     oid: Annotated[str, Meta(description="AlgorithmIdentifier in dotted form.")]
-    name: Annotated[str | None, Meta(description="The registered name, for example sha256WithRSAEncryption.")] = None
-    hash: Annotated[str | None, Meta(description="Hash function, for example SHA-256; absent where the scheme fixes its own.")] = None
+    name: Annotated[
+        str | None, Meta(description="The registered name, for example sha256WithRSAEncryption.")
+    ] = None
+    hash: Annotated[
+        str | None,
+        Meta(description="Hash function, for example SHA-256; absent where the scheme fixes its own."),
+    ] = None
 
 
 class Asset(Struct, tag_field="kind", omit_defaults=True, kw_only=True, frozen=True):
@@ -54,7 +70,12 @@ class Kernel(Asset, tag="kernel", omit_defaults=True, kw_only=True, frozen=True)
 class FipsMode(Asset, tag="fips-mode", omit_defaults=True, kw_only=True, frozen=True):
     """Whether the kernel enforces FIPS mode (/proc/sys/crypto/fips_enabled)."""
 
-    enabled: Annotated[bool, Meta(description="The kernel's own word. False also when the kernel has no such switch: see `supported`.")]
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="The kernel's own word. False also when the kernel has no such switch: see `supported`."
+        ),
+    ]
     supported: Annotated[bool, Meta(description="Whether the kernel has the switch at all.")]
 
 
@@ -73,8 +94,12 @@ class Library(Asset, tag="library", omit_defaults=True, kw_only=True, frozen=Tru
     name: Annotated[str, Meta(description="Library name without version, for example libcrypto.")]
     soname: Annotated[str | None, Meta(description="DT_SONAME.")] = None
     version: Annotated[str | None, Meta(description="The version its own bytes state.")] = None
-    build_id: Annotated[str | None, Meta(description="NT_GNU_BUILD_ID in hex: the identity of this build.")] = None
-    sha256: Annotated[Hex256 | None, Meta(description="Hash of the file; only where it has no build id.")] = None
+    build_id: Annotated[
+        str | None, Meta(description="NT_GNU_BUILD_ID in hex: the identity of this build.")
+    ] = None
+    sha256: Annotated[Hex256 | None, Meta(description="Hash of the file; only where it has no build id.")] = (
+        None
+    )
 
 
 class LibraryUse(Asset, tag="library-use", omit_defaults=True, kw_only=True, frozen=True):
@@ -85,26 +110,40 @@ class LibraryUse(Asset, tag="library-use", omit_defaults=True, kw_only=True, fro
     soname: Annotated[str | None, Meta(description="DT_SONAME of the mapped file.")] = None
     version: Annotated[str | None, Meta(description="The version the mapped bytes state.")] = None
     build_id: Annotated[str | None, Meta(description="NT_GNU_BUILD_ID of the mapped file in hex.")] = None
-    deleted: Annotated[bool, Meta(description="The file was replaced or removed while it stayed mapped.")] = False
+    deleted: Annotated[bool, Meta(description="The file was replaced or removed while it stayed mapped.")] = (
+        False
+    )
 
 
 class Certificate(Asset, tag="certificate", omit_defaults=True, kw_only=True, frozen=True):
     """An X.509 certificate (RFC 5280), known by the SHA-256 of its DER."""
 
     sha256: Annotated[Hex256, Meta(description="Identity: SHA-256 of the DER.")]
-    subject: Annotated[str, Meta(description="Distinguished name in RFC 4514 form; empty when the certificate has none.")]
+    subject: Annotated[
+        str, Meta(description="Distinguished name in RFC 4514 form; empty when the certificate has none.")
+    ]
     issuer: Annotated[str, Meta(description="Distinguished name of the issuer in RFC 4514 form.")]
-    serial: Annotated[str, Meta(description="Serial number in lower-case hex; a leading minus where it is negative.")]
+    serial: Annotated[
+        str, Meta(description="Serial number in lower-case hex; a leading minus where it is negative.")
+    ]
     not_before: Annotated[str, Meta(description="Start of validity, UTC.")]
-    not_after: Annotated[str, Meta(description="End of validity, UTC; the certificate is still valid at this second.")]
+    not_after: Annotated[
+        str, Meta(description="End of validity, UTC; the certificate is still valid at this second.")
+    ]
     key: Annotated[PublicKey, Meta(description="The subject's public key.")]
     signature: Annotated[SignatureAlgorithm, Meta(description="How it was signed.")]
     is_ca: Annotated[bool, Meta(description="basicConstraints says CA.")] = False
     self_issued: Annotated[bool, Meta(description="Subject and issuer are the same name.")] = False
     version: Annotated[int, Meta(description="1 or 3.")] = 3
-    names: Annotated[tuple[str, ...], Meta(description="subjectAltName: DNS:, IP:, URI:, email:, sorted.")] = ()
-    key_usage: Annotated[tuple[str, ...], Meta(description="keyUsage bits by their RFC 5280 names, sorted.")] = ()
-    extended_key_usage: Annotated[tuple[str, ...], Meta(description="Purposes by name, else OID, sorted.")] = ()
+    names: Annotated[
+        tuple[str, ...], Meta(description="subjectAltName: DNS:, IP:, URI:, email:, sorted.")
+    ] = ()
+    key_usage: Annotated[
+        tuple[str, ...], Meta(description="keyUsage bits by their RFC 5280 names, sorted.")
+    ] = ()
+    extended_key_usage: Annotated[
+        tuple[str, ...], Meta(description="Purposes by name, else OID, sorted.")
+    ] = ()
     subject_key_id: Annotated[str | None, Meta(description="subjectKeyIdentifier in hex.")] = None
     authority_key_id: Annotated[str | None, Meta(description="authorityKeyIdentifier in hex.")] = None
 
@@ -114,9 +153,15 @@ class TrustStore(Asset, tag="trust-store", omit_defaults=True, kw_only=True, fro
 
     format: Annotated[str, Meta(description="pem-bundle.")]
     members: Annotated[tuple[str, ...], Meta(description="SHA-256 of every certificate in it, sorted.")]
-    reference: Annotated[str | None, Meta(description="The package whose own files it was compared with.")] = None
-    added: Annotated[tuple[str, ...], Meta(description="Members that the package does not ship, sorted.")] = ()
-    removed: Annotated[tuple[str, ...], Meta(description="Certificates the package ships that are not trusted here, sorted.")] = ()
+    reference: Annotated[
+        str | None, Meta(description="The package whose own files it was compared with.")
+    ] = None
+    added: Annotated[
+        tuple[str, ...], Meta(description="Members that the package does not ship, sorted.")
+    ] = ()
+    removed: Annotated[
+        tuple[str, ...], Meta(description="Certificates the package ships that are not trusted here, sorted.")
+    ] = ()
 
 
 class FileUse(Asset, tag="file-use", omit_defaults=True, kw_only=True, frozen=True):
@@ -127,5 +172,13 @@ class FileUse(Asset, tag="file-use", omit_defaults=True, kw_only=True, frozen=Tr
 
 
 AnyAsset = (
-    OperatingSystem | Kernel | FipsMode | CryptoPolicy | Library | LibraryUse | Certificate | TrustStore | FileUse
+    OperatingSystem
+    | Kernel
+    | FipsMode
+    | CryptoPolicy
+    | Library
+    | LibraryUse
+    | Certificate
+    | TrustStore
+    | FileUse
 )

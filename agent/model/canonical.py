@@ -142,7 +142,9 @@ def _check_depth(data: bytes) -> None:
         elif first in b"]}":
             depth -= 1
         elif len(token) > limits.STRING_CHARS_MAX:
-            raise MalformedDocumentError(f"a string of {len(token)} bytes at byte {match.start()}; the limit is {limits.STRING_CHARS_MAX}")
+            raise MalformedDocumentError(
+                f"a string of {len(token)} bytes at byte {match.start()}; the limit is {limits.STRING_CHARS_MAX}"
+            )
 
 
 def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,7 +20,9 @@ _T = TypeVar("_T")
 SCHEMA = 1
 
 Digest = Annotated[str, Meta(pattern=canonical.DIGEST_PATTERN, description="sha256: and 64 hex digits.")]
-Timestamp = Annotated[str, Meta(pattern=canonical.TIMESTAMP_PATTERN, description="UTC with six fractional digits.")]
+Timestamp = Annotated[
+    str, Meta(pattern=canonical.TIMESTAMP_PATTERN, description="UTC with six fractional digits.")
+]
 Status = Literal["complete", "partial", "absent", "failed"]
 HostKind = Literal["agent", "ssh", "import", "external"]
 SkipReason = Literal["denied", "unreadable", "vanished", "too_large", "malformed", "budget", "network_fs"]
@@ -28,9 +31,16 @@ SkipReason = Literal["denied", "unreadable", "vanished", "too_large", "malformed
 class Entry(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """One asset in one place."""
 
-    key: Annotated[str, Meta(min_length=1, max_length=limits.STRING_CHARS_MAX, description="Stable natural name, unique in its section.")]
+    key: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=limits.STRING_CHARS_MAX,
+            description="Stable natural name, unique in its section.",
+        ),
+    ]
     asset: Annotated[AnyAsset, Meta(description="What it is.")]
-    where: Annotated[Location, Meta(description="Where it is.")] = Location()
+    where: Annotated[Location, Meta(description="Where it is.")]
 
 
 class PartDigests(Struct, omit_defaults=True, kw_only=True, frozen=True):
@@ -43,15 +53,26 @@ class PartDigests(Struct, omit_defaults=True, kw_only=True, frozen=True):
 class SectionState(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """How far one scanner got, and what it found."""
 
-    status: Annotated[Status, Meta(description="complete; partial: something was skipped; absent: nothing to look at; failed: no answer.")]
-    detector: Annotated[int, Meta(ge=1, description="Version of the scanner's reading; a step explains differences.")]
+    status: Annotated[
+        Status,
+        Meta(
+            description="complete; partial: something was skipped; absent: nothing to look at; failed: no answer."
+        ),
+    ]
+    detector: Annotated[
+        int, Meta(ge=1, description="Version of the scanner's reading; a step explains differences.")
+    ]
     sampled: Annotated[bool, Meta(description="True: what was seen in use. False: what is there.")] = False
     reason: Annotated[str | None, Meta(description="Why it is not complete, in words.")] = None
-    skipped: Annotated[dict[SkipReason, int], Meta(description="How many things were not looked at, by cause.")] = {}
-    examples: Annotated[tuple[str, ...], Meta(max_length=limits.EXAMPLES_MAX, description="A few of them.")] = ()
+    skipped: Annotated[
+        dict[SkipReason, int], Meta(description="How many things were not looked at, by cause.")
+    ] = {}
+    examples: Annotated[
+        tuple[str, ...], Meta(max_length=limits.EXAMPLES_MAX, description="A few of them.")
+    ] = ()
     rung: Annotated[str | None, Meta(description="The method used, where there are several.")] = None
     rung_reason: Annotated[str | None, Meta(description="Why no better method was used.")] = None
-    parts: Annotated[PartDigests, Meta(description="Digests of the canonical bytes of the entries.")] = PartDigests()
+    parts: Annotated[PartDigests, Meta(description="Digests of the canonical bytes of the entries.")]
 
 
 class HostIdentity(Struct, omit_defaults=True, kw_only=True, frozen=True):
@@ -60,18 +81,25 @@ class HostIdentity(Struct, omit_defaults=True, kw_only=True, frozen=True):
     kind: Annotated[HostKind, Meta(description="How the document came to be.")]
     hostname: Annotated[str, Meta(description="uname nodename.")]
     host_id: Annotated[str | None, Meta(description="Given at enrolment; absent before.")] = None
-    machine_id_sha256: Annotated[str | None, Meta(description="Hash of /etc/machine-id; hints at clones, proves nothing.")] = None
+    machine_id_sha256: Annotated[
+        str | None, Meta(description="Hash of /etc/machine-id; hints at clones, proves nothing.")
+    ] = None
     os: Annotated[str | None, Meta(description="PRETTY_NAME of os-release.")] = None
     kernel: Annotated[str | None, Meta(description="uname -r.")] = None
     arch: Annotated[str | None, Meta(description="uname -m.")] = None
-    labels: Annotated[dict[str, str], Meta(max_length=limits.LABELS_MAX, description="The operator's own, from the agent's configuration.")] = {}
+    labels: Annotated[
+        dict[str, str],
+        Meta(max_length=limits.LABELS_MAX, description="The operator's own, from the agent's configuration."),
+    ] = {}
 
 
 class AgentIdentity(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """Which program looked."""
 
     version: Annotated[str, Meta(description="Version of the agent.")]
-    digest: Annotated[Digest | None, Meta(description="Of the frozen file; absent when run from source.")] = None
+    digest: Annotated[Digest | None, Meta(description="Of the frozen file; absent when run from source.")] = (
+        None
+    )
 
 
 class Manifest(Struct, omit_defaults=True, kw_only=True, frozen=True):
@@ -81,9 +109,15 @@ class Manifest(Struct, omit_defaults=True, kw_only=True, frozen=True):
     host: HostIdentity
     agent: AgentIdentity
     collected_at: Annotated[Timestamp, Meta(description="When the scan ended, by the host's clock.")]
-    sections: Annotated[dict[str, SectionState], Meta(max_length=limits.SECTIONS_MAX, description="By scanner name.")]
-    seq: Annotated[int, Meta(ge=0, description="Counts the host's posts; 0 when it was never meant to be posted.")] = 0
-    pseudonym_key_id: Annotated[str | None, Meta(description="Which key hid human users' names; absent when none were hidden so.")] = None
+    sections: Annotated[
+        dict[str, SectionState], Meta(max_length=limits.SECTIONS_MAX, description="By scanner name.")
+    ]
+    seq: Annotated[
+        int, Meta(ge=0, description="Counts the host's posts; 0 when it was never meant to be posted.")
+    ] = 0
+    pseudonym_key_id: Annotated[
+        str | None, Meta(description="Which key hid human users' names; absent when none were hidden so.")
+    ] = None
 
 
 class Signature(Struct, omit_defaults=True, kw_only=True, frozen=True):
@@ -124,7 +158,7 @@ def encode_part(entries: Iterable[Entry]) -> bytes:
         ValueError: two entries share a key; a bug of the scanner that made them.
     """
     ordered = sorted(entries, key=lambda entry: entry.key)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in itertools.pairwise(ordered):
         if before.key == after.key:
             raise ValueError(f"two entries have the key {before.key[:200]!r}")
     return canonical.encode(ordered)
@@ -138,10 +172,14 @@ def decode_part(data: bytes) -> tuple[Entry, ...]:
     """
     entries: tuple[Entry, ...] = _decode(_ENTRIES, data, "part", limits.PART_BYTES_MAX)
     if len(entries) > limits.ENTRIES_MAX:
-        raise canonical.MalformedDocumentError(f"{len(entries)} entries in one part; the limit is {limits.ENTRIES_MAX}")
-    for before, after in zip(entries, entries[1:], strict=False):
+        raise canonical.MalformedDocumentError(
+            f"{len(entries)} entries in one part; the limit is {limits.ENTRIES_MAX}"
+        )
+    for before, after in itertools.pairwise(entries):
         if before.key >= after.key:
-            raise canonical.MalformedDocumentError(f"entries are not sorted by unique key at {after.key[:200]!r}")
+            raise canonical.MalformedDocumentError(
+                f"entries are not sorted by unique key at {after.key[:200]!r}"
+            )
     return entries
 
 

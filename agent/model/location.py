@@ -13,7 +13,9 @@ class Package(Struct, omit_defaults=True, kw_only=True, frozen=True):
 
     manager: Annotated[str, Meta(description="dpkg or rpm.")]
     name: Annotated[str, Meta(description="Binary package name.")]
-    version: Annotated[str | None, Meta(description="Full version with epoch and release, as the manager writes it.")] = None
+    version: Annotated[
+        str | None, Meta(description="Full version with epoch and release, as the manager writes it.")
+    ] = None
 
 
 class Location(Struct, omit_defaults=True, kw_only=True, frozen=True):
@@ -27,4 +29,6 @@ class Location(Struct, omit_defaults=True, kw_only=True, frozen=True):
     package: Annotated[Package | None, Meta(description="Owner among distribution packages.")] = None
     exe: Annotated[str | None, Meta(description="Executable of the process that uses it.")] = None
     unit: Annotated[str | None, Meta(description="systemd unit of that process.")] = None
-    container: Annotated[str | None, Meta(description="Container runtime and image, where the process is in one.")] = None
+    container: Annotated[
+        str | None, Meta(description="Container runtime and image, where the process is in one.")
+    ] = None

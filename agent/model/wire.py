@@ -28,10 +28,17 @@ PIN_PATTERN = "^sha256:[0-9a-f]{64}$"
 class EnrollRequest(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """POST /v1/enroll. Idempotent on (token, public_key)."""
 
-    token: Annotated[str, Meta(min_length=16, max_length=200, description="Enrolment token as `fleet token create` printed it.")]
+    token: Annotated[
+        str,
+        Meta(
+            min_length=16, max_length=200, description="Enrolment token as `fleet token create` printed it."
+        ),
+    ]
     public_key: Annotated[str, Meta(max_length=64, description="Raw Ed25519 public key, base64.")]
     hostname: Annotated[str, Meta(min_length=1, max_length=255, description="A hint for people.")]
-    proof: Annotated[str, Meta(max_length=128, description="Signature over `enroll:` and the token with that key, base64.")]
+    proof: Annotated[
+        str, Meta(max_length=128, description="Signature over `enroll:` and the token with that key, base64.")
+    ]
     machine_id_sha256: str | None = None
 
 
@@ -39,7 +46,9 @@ class EnrollReply(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """201 to an enrolment; the same again on a repeat."""
 
     host_id: str
-    pseudonym_key: Annotated[str, Meta(description="Key that hides human users' names in posts, base64, 32 bytes.")]
+    pseudonym_key: Annotated[
+        str, Meta(description="Key that hides human users' names in posts, base64, 32 bytes.")
+    ]
     pseudonym_key_id: str
     ca_pins: Annotated[tuple[str, ...], Meta(description="Pins of the collector's CA: current, then next.")]
     server_time: Timestamp
@@ -80,9 +89,13 @@ class Problem(Struct, omit_defaults=True, kw_only=True, frozen=True):
     title: str
     status: int
     detail: Annotated[str | None, Meta(description="What happened, to what, and what to do.")] = None
-    seq: Annotated[int | None, Meta(description="state-ahead: the highest seq the collector has accepted.")] = None
+    seq: Annotated[
+        int | None, Meta(description="state-ahead: the highest seq the collector has accepted.")
+    ] = None
     limit: Annotated[int | None, Meta(description="too-large: the limit in bytes.")] = None
-    supported: Annotated[tuple[int, ...], Meta(description="unsupported-schema: the schema versions taken.")] = ()
+    supported: Annotated[
+        tuple[int, ...], Meta(description="unsupported-schema: the schema versions taken.")
+    ] = ()
 
 
 # Every problem the collector can answer: name -> (status, title). A 4xx other than 401, 408, 409 and 429 is permanent:

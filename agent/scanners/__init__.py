@@ -92,7 +92,9 @@ class Scan:
             return self.absent
         if self.status == "complete":
             return None
-        return ", ".join(f"{self.skipped[reason]} {_WORDS[reason]}" for reason in _HIDING if self.skipped.get(reason))
+        return ", ".join(
+            f"{self.skipped[reason]} {_WORDS[reason]}" for reason in _HIDING if self.skipped.get(reason)
+        )
 
 
 class Scanner(Protocol):

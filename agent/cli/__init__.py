@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `fleet-agent` command: one file per subcommand in this folder.
+
+The contract. A subcommand is a module here; its file name is its name; the first sentence of its docstring is its help,
+and what follows `Examples:` in it is shown under --help. It has
+
+    def configure(parser: argparse.ArgumentParser) -> None
+    def run(args: argparse.Namespace) -> int              the exit code
+
+Exit codes: 0 complete; 1 failure; 2 usage; 3 missing privilege; 4 kernel; 5 nothing could be attached; 6 done, but coverage
+is partial (only with --strict).
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+
+import agent
+from agent import discover, errors
+
+EPILOG = """exit codes:
+  0 complete   1 failure   2 usage   3 missing privilege   4 kernel
+  5 nothing could be attached   6 done, but coverage is partial (with --strict)"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, found by folder."""
+    parser = argparse.ArgumentParser(
+        prog="fleet-agent",
+        description="See which cryptography is on this host, and state it with evidence.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"fleet-agent {agent.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in discover.plugins(sys.modules[__name__]).items():
+        _, _, examples = (inspect.getdoc(module) or "").partition("Examples:\n")
+        sub = commands.add_parser(
+            name.replace("_", "-"),
+            help=discover.help_text(module),
+            description=discover.help_text(module),
+            epilog="examples:\n" + inspect.cleandoc(examples) + "\n\n" + EPILOG if examples else EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.configure(sub)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; every error we raise on purpose is one line on stderr and an exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except errors.AgentError as error:
+        say(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.EXIT_FAILURE
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+
+
+def say(words: str) -> None:
+    """One line for people on stderr. Control characters of names found on the host are shown, not obeyed."""
+    safe = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in words)
+    print(f"fleet-agent: {safe}", file=sys.stderr)
+
+
+def count(text: str) -> int:
+    """A number of seconds, whole and above 0, for argparse."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1 to 86400")
+    return int(text)

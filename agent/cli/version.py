@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print the version of the agent and of its document."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+import agent
+from agent.model.inventory import SCHEMA
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it."""
+    print(f"fleet-agent {agent.__version__} (document schema {SCHEMA}, Python {platform.python_version()})")
+    return 0

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One compact JSON value per line, for pipes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+def document(value: Any) -> bytes:  # noqa: ANN401 - any document
+    """The document on one line."""
+    return msgspec.json.encode(value) + b"\n"
+
+
+def event(value: Any) -> bytes:  # noqa: ANN401 - any event
+    """The event on one line."""
+    return msgspec.json.encode(value) + b"\n"

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conductor: runs the scanners one after another, so that a scanner that fails is a failed section and never a lost run."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from agent import discover, errors, scanners
+from agent.document import Outcome
+from agent.host import Host
+
+
+def choose(names: Iterable[str] | None) -> dict[str, ModuleType]:
+    """The scanners to run: those named, else all that run by default.
+
+    Raises:
+        UsageError: there is no scanner of that name; the message lists those there are.
+    """
+    found = discover.plugins(scanners)
+    if names is None:
+        return {name: module for name, module in found.items() if module.SPEC.default}
+    chosen = {}
+    for name in names:
+        if name not in found:
+            raise errors.UsageError(f"there is no scanner {name!r}; there are: {', '.join(found)}")
+        chosen[name] = found[name]
+    return chosen
+
+
+def run_scanners(host: Host, chosen: Mapping[str, ModuleType]) -> dict[str, Outcome]:
+    """Every scanner's outcome by section name."""
+    return {name: _run_one(host, module) for name, module in sorted(chosen.items())}
+
+
+def _run_one(host: Host, module: ModuleType) -> Outcome:
+    try:
+        return Outcome(spec=module.SPEC, scan=module.scan(host))
+    except errors.AgentError as error:
+        return Outcome(spec=module.SPEC, failure=str(error))
+    except MemoryError:
+        return Outcome(spec=module.SPEC, failure="out of memory")
+    except Exception as error:  # noqa: BLE001 - the one place where a bug of a scanner becomes its section's failure
+        return Outcome(spec=module.SPEC, failure=_bug(error))
+
+
+def _bug(error: Exception) -> str:
+    """Type and place of a bug. Its message is left out: it may quote bytes of a file, and a file may be a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"bug in scanner: {type(error).__name__}{place}; please report it"
