@@ -17,7 +17,7 @@ import msgspec
 import agent
 from agent import errors
 from agent.host import Host
-from agent.model import canonical
+from agent.model import canonical, limits
 from agent.model.inventory import (
     SCHEMA,
     AgentIdentity,
@@ -122,9 +122,18 @@ def compose(
 
 def _section(outcome: Outcome, redaction: Redaction, parts: dict[str, bytes]) -> SectionState:
     spec, scan = outcome.spec, outcome.scan
-    if scan is None:
-        reason = redact_words(outcome.failure or "failed without a word", redaction)
-        return SectionState(status="failed", detector=spec.detector, sampled=spec.sampled, reason=reason, parts=PartDigests())
+    failure = outcome.failure
+    halves: list[bytes | None] = []
+    if scan is not None:
+        halves = _halves(redact_entries(scan.entries, redaction))
+        size = max(len(half or b"") for half in halves)
+        if size > limits.PART_BYTES_MAX:
+            failure = f"{len(scan.entries)} entries make {size} bytes; the limit is {limits.PART_BYTES_MAX}"
+    if scan is None or failure is not None:
+        reason = redact_words(failure or "failed without a word", redaction)
+        return SectionState(
+            status="failed", detector=spec.detector, sampled=spec.sampled, reason=reason, parts=PartDigests()
+        )
     return SectionState(
         status=scan.status,
         detector=spec.detector,
@@ -135,25 +144,25 @@ def _section(outcome: Outcome, redaction: Redaction, parts: dict[str, bytes]) ->
         examples=tuple(sorted(redact_words(example, redaction) for example in scan.examples)),
         rung=scan.rung,
         rung_reason=scan.rung_reason,
-        parts=_split(redact_entries(scan.entries, redaction), parts),
+        parts=PartDigests(
+            **{name: _keep(half, parts) for name, half in zip(("vendor", "local"), halves, strict=True)}
+        ),
     )
 
 
-def _split(entries: list[Entry], parts: dict[str, bytes]) -> PartDigests:
+def _halves(entries: list[Entry]) -> list[bytes | None]:
     """What a distribution package owns is one part, the rest another: a fleet shares the first almost whole."""
-    digests: list[str | None] = []
-    for half in (
-        [entry for entry in entries if entry.where.package is not None],
-        [entry for entry in entries if entry.where.package is None],
-    ):
-        if not half:
-            digests.append(None)
-            continue
-        data = encode_part(half)
-        digest = canonical.digest(data)
-        parts[digest] = data
-        digests.append(digest)
-    return PartDigests(vendor=digests[0], local=digests[1])
+    vendor = [entry for entry in entries if entry.where.package is not None]
+    local = [entry for entry in entries if entry.where.package is None]
+    return [encode_part(half) if half else None for half in (vendor, local)]
+
+
+def _keep(part: bytes | None, parts: dict[str, bytes]) -> str | None:
+    if part is None:
+        return None
+    digest = canonical.digest(part)
+    parts[digest] = part
+    return digest
 
 
 def _host_identity(host: Host, kind: HostKind, labels: Mapping[str, str]) -> HostIdentity:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""List what this agent carries: scanners, probes, formats, sinks, the document's schema and the BPF objects.
+
+A frozen file that lost a part in packaging looks healthy until the day that part is needed; this shows it at once.
+
+Examples:
+    fleet-agent selftest
+    fleet-agent selftest --format json | jq .scanners
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import msgspec
+
+import agent
+from agent import cli, discover, errors, formats, scanners, sinks
+from agent.kernel import object as bpf_object
+from agent.kernel import probes
+from agent.model import canonical, schema
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """One option."""
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="how to print (default: text)")
+
+
+def report() -> dict[str, Any]:
+    """What is there, by name; digests where bytes matter."""
+    return {
+        "version": agent.__version__,
+        "schema_digest": canonical.digest(schema.PATH.read_bytes()),
+        "commands": sorted(discover.plugins(cli)),
+        "scanners": {name: module.SPEC.detector for name, module in discover.plugins(scanners).items()},
+        "probes": sorted(discover.plugins(probes)),
+        "formats": sorted(discover.plugins(formats)),
+        "sinks": sorted(discover.plugins(sinks)),
+        "bpf_objects": {name: canonical.digest(data) for name, data in sorted(bpf_object.carried().items())},
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report; exit 1 when a part is missing."""
+    found = report()
+    missing = [
+        kind for kind in ("commands", "scanners", "probes", "formats", "sinks", "bpf_objects") if not found[kind]
+    ]
+    if schema.PATH.read_text() != schema.text():
+        missing.append("the published schema (it differs from the types)")
+    if args.format == "json":
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    else:
+        for kind, names in found.items():
+            print(f"{kind}: {names if isinstance(names, str) else ', '.join(names)}")
+    if missing:
+        cli.say(f"this agent lacks: {', '.join(missing)}; it was packaged wrongly")
+        return errors.EXIT_FAILURE
+    return errors.EXIT_COMPLETE
