@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which plug-ins are there? Found by folder, also in the frozen file, so that a new one is a new file and nothing else."""
+"""Which plug-ins are there? Found by folder, also when frozen: a new one is a new file and nothing else."""
 
 from __future__ import annotations
 

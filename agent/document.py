@@ -72,7 +72,7 @@ class Draft:
         )
 
     def sealed(self, manifest: bytes, signature: Signature | None = None) -> dict[str, Any]:
-        """The whole document around a manifest's bytes, ready for `canonical.encode`; every byte that is hashed stays verbatim."""
+        """The whole document around a manifest's bytes, for `canonical.encode`; hashed bytes are verbatim."""
         document: dict[str, Any] = {
             "manifest": msgspec.Raw(manifest),
             "parts": {digest: msgspec.Raw(data) for digest, data in self.parts.items()},
@@ -151,7 +151,7 @@ def _section(outcome: Outcome, redaction: Redaction, parts: dict[str, bytes]) ->
 
 
 def _halves(entries: list[Entry]) -> list[bytes | None]:
-    """What a distribution package owns is one part, the rest another: a fleet shares the first almost whole."""
+    """What a package owns is one part, the rest another: a fleet shares the first almost whole."""
     vendor = [entry for entry in entries if entry.where.package is not None]
     local = [entry for entry in entries if entry.where.package is None]
     return [encode_part(half) if half else None for half in (vendor, local)]

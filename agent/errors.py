@@ -114,7 +114,7 @@ class UnreachableError(CollectorError):
 
 
 class RefusedError(CollectorError):
-    """A refusal that will not change by itself. `problem` is the name of the RFC 9457 problem, where there was one."""
+    """A refusal that will not change by itself. `problem` is the RFC 9457 problem's name, if it had one."""
 
     def __init__(self, message: str, status: int, problem: str | None = None) -> None:
         super().__init__(message)

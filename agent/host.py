@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How does the agent touch the host? The only door to paths, processes, users, the clock and external tools.
 
-Paths inside the agent are `str` with surrogate escapes (os.fsdecode), absolute as the host sees them; `text` turns one
-into what a document may carry. The root can be a directory of fixtures, and no path or link leads out of it.
+Paths inside the agent are `str` with surrogate escapes (os.fsdecode), absolute as the host sees them;
+`text` turns one into what a document may carry. The root can be a directory of fixtures, and no path or link
+leads out of it.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class Host:
         self.root = os.path.realpath(root)
         self._prefix = "" if self.root == "/" else self.root
 
-    # -- paths ---------------------------------------------------------------------------------------------------
+    # -- paths
+    # ---------------------------------------------------------------------------------------------------
 
     def outside(self, path: str) -> str:
-        """Where a path of the host stands for this process, links resolved inside the root where the root is not `/`."""
+        """Where a path of the host stands for this process; no link leads out of a root that is not `/`."""
         return path if not self._prefix else self._prefix + self.real_path(path)
 
     def real_path(self, path: str) -> str:
@@ -78,7 +80,9 @@ class Host:
 
     @contextmanager
     def open(self, path: str, *, follow: bool = True) -> Iterator[int]:
-        """A file descriptor for reading, closed at the end. Never waits on a FIFO; leaves access times alone where it may.
+        """A file descriptor for reading, closed at the end.
+
+        Never waits on a FIFO; leaves access times alone where it may.
 
         Raises:
             HostError: the leaf that the kernel's answer means.
@@ -147,19 +151,21 @@ class Host:
             raise errors.host_error(error, path) from error
 
     def list_dir(self, path: str) -> list[str]:
-        """Names in a directory, sorted by their bytes, so that no order of a file system shows. Raises HostError."""
+        """Names in a directory, sorted by their bytes: no file system's order shows. Raises HostError."""
         try:
             return sorted(os.listdir(self.outside(path)), key=os.fsencode)
         except OSError as error:
             raise errors.host_error(error, path) from error
 
-    # -- processes -----------------------------------------------------------------------------------------------
+    # -- processes
+    # -----------------------------------------------------------------------------------------------
 
     def pids(self) -> list[int]:
         """Process numbers in /proc, ascending. Raises HostError when /proc itself cannot be listed."""
         return sorted(int(name) for name in self.list_dir("/proc") if name.isdigit())
 
-    # -- people and machine --------------------------------------------------------------------------------------
+    # -- people and machine
+    # --------------------------------------------------------------------------------------
 
     @functools.cached_property
     def _users(self) -> dict[int, tuple[str, str]]:
@@ -204,21 +210,26 @@ class Host:
         """uname nodename, read where a container's or fixture's own stands."""
         return self.read_text("/proc/sys/kernel/hostname").strip()
 
-    # -- clock ---------------------------------------------------------------------------------------------------
+    # -- clock
+    # ---------------------------------------------------------------------------------------------------
 
     def now_ns(self) -> int:
         """Wall clock in nanoseconds since 1970 UTC."""
         return time.time_ns()
 
-    # -- tools ---------------------------------------------------------------------------------------------------
+    # -- tools
+    # ---------------------------------------------------------------------------------------------------
 
     def run_tool(
         self, argv: Sequence[str], *, timeout_s: float = 20, bytes_max: int = READ_BYTES_MAX
     ) -> bytes:
-        """Standard output of an external program: absolute path, clean environment, no shell, no input, a time limit.
+        """Standard output of an external program.
+
+        It gets an absolute path, a clean environment, no shell, no input and a time limit.
 
         Raises:
-            ToolError: it is missing, failed, took too long or said too much. Its words are not passed on: they may
+            ToolError: it is missing, failed, took too long or said too much. Its words are not passed on:
+            they may
                 hold secrets.
         """
         if self._prefix:

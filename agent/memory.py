@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was seen in use lately? The agent's memory of sampled sections: an entry enters when seen and leaves when unseen for some days.
+"""What was seen in use lately? The agent's memory of its sampled sections.
 
-Day-granular, so that two scans on one day of an unchanged host remember the same. The file holds true names; it is the
-agent's own and readable by nobody else.
+An entry enters when it is seen and leaves when it was not seen for some days. Day-granular, so that two
+scans on one day of an unchanged host remember the same. The file holds true names;
+it is the agent's own and readable by nobody else.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Memory(Struct, omit_defaults=True, kw_only=True):
     def see(self, section: str, detector: int, entries: Iterable[Entry], today: dt.date) -> list[Entry]:
         """Remember what was seen today; answer all that was seen within KEEP_DAYS.
 
-        A step of the detector forgets the section: what an older reading called by another key must not linger.
+        A step of the detector forgets the section: what an older reading called by another key must not
+        linger.
         """
         memory = self.sections.get(section)
         if memory is None or memory.detector != detector:
@@ -79,7 +81,8 @@ def decode(data: bytes) -> Memory:
     """The memory that was encoded.
 
     Raises:
-        canonical.MalformedDocumentError: the bytes are not a memory of ours; the caller starts a new one and says so.
+        canonical.MalformedDocumentError: the bytes are not a memory of ours; the caller starts a new one and
+        says so.
     """
     try:
         return msgspec.json.decode(data, type=Memory)

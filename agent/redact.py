@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may a reader learn about the people of a host? Names of human users are hidden last, after every filter.
+"""What may a reader learn about the people of a host? Human users' names are hidden last, after every filter.
 
-Three ways: `Truth` (--no-redact), `Printed` (what the command line shows: /home/USER, /home/ROOT) and `Pseudonyms` (what is
-posted: a keyed hash, so that two users never fall together and hosts stay comparable). It is pseudonymisation, not
-anonymity: whoever holds the key can test a guess. Home directories and owners are covered, and nothing else in a path.
+Three ways: `Truth` (--no-redact), `Printed` (what the command line shows: /home/USER, /home/ROOT) and
+`Pseudonyms` (what is posted: a keyed hash, so that two users never fall together and hosts stay comparable).
+It is pseudonymisation, not anonymity: whoever holds the key can test a guess. Home directories and owners are
+covered, and nothing else in a path.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Printed:
 
 
 class Pseudonyms:
-    """The form that is posted: `u-` and twelve hex digits of HMAC-SHA-256 (RFC 2104) under the fleet's key."""
+    """The form that is posted: `u-` and hex of HMAC-SHA-256 (RFC 2104) under the fleet's key."""
 
     def __init__(self, people: People, key: bytes) -> None:
         self._people = people
@@ -139,12 +140,13 @@ def redact_location(where: Location, redaction: Redaction) -> Location:
 
 
 def redact_entries(entries: Iterable[Entry], redaction: Redaction) -> list[Entry]:
-    """Entries with people hidden. Where hiding makes two keys one, equal entries merge and others are numbered."""
+    """Entries with people hidden. Where that makes two keys one, equal entries merge, others are numbered."""
     by_key: dict[str, list[Entry]] = {}
     for entry in entries:
         where = redact_location(entry.where, redaction)
         key = entry.key
-        # A key is built of the location's own texts, so replacing these hides what the key holds, the longest first.
+        # A key is built of the location's own texts, so replacing these hides what the key holds, the longest
+        # first.
         for raw in sorted({entry.where.path, entry.where.exe} - {None}, key=lambda value: -len(value or "")):
             if raw:
                 key = key.replace(raw, redaction.path(raw))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conductor: runs the scanners one after another, so that a scanner that fails is a failed section and never a lost run."""
+"""How does a run go on when a scanner fails? The conductor: each scanner's outcome, and never a lost run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _run_one(host: Host, module: ModuleType) -> Outcome:
 
 
 def _bug(error: Exception) -> str:
-    """Type and place of a bug. Its message is left out: it may quote bytes of a file, and a file may be a secret."""
+    """Type and place of a bug. Its message is left out: it may quote a file, and a file may be a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"bug in scanner: {type(error).__name__}{place}; please report it"

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `fleet-agent` command: one file per subcommand in this folder.
 
-The contract. A subcommand is a module here; its file name is its name; the first sentence of its docstring is its help,
-and what follows `Examples:` in it is shown under --help. It has
+The contract. A subcommand is a module here; its file name is its name; the first sentence of its docstring is
+its help, and what follows `Examples:` in it is shown under --help. It has
 
     def configure(parser: argparse.ArgumentParser) -> None
     def run(args: argparse.Namespace) -> int              the exit code
 
-Exit codes: 0 complete; 1 failure; 2 usage; 3 missing privilege; 4 kernel; 5 nothing could be attached; 6 done, but coverage
-is partial (only with --strict).
+Exit codes: 0 complete; 1 failure; 2 usage; 3 missing privilege; 4 kernel; 5 nothing could be attached; 6
+done, but coverage is partial (only with --strict).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """List what this agent carries: scanners, probes, formats, sinks, the document's schema and the BPF objects.
 
-A frozen file that lost a part in packaging looks healthy until the day that part is needed; this shows it at once.
+A frozen file that lost a part in packaging looks healthy until the day that part is needed; this shows it at
+once.
 
 Examples:
     fleet-agent selftest
@@ -25,7 +26,9 @@ from agent.model import canonical, schema
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """One option."""
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="how to print (default: text)")
+    parser.add_argument(
+        "--format", choices=["text", "json"], default="text", help="how to print (default: text)"
+    )
 
 
 def report() -> dict[str, Any]:
@@ -46,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the report; exit 1 when a part is missing."""
     found = report()
     missing = [
-        kind for kind in ("commands", "scanners", "probes", "formats", "sinks", "bpf_objects") if not found[kind]
+        kind
+        for kind in ("commands", "scanners", "probes", "formats", "sinks", "bpf_objects")
+        if not found[kind]
     ]
     if schema.PATH.read_text() != schema.text():
         missing.append("the published schema (it differs from the types)")

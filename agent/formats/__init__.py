@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Formats: one file per way to print what the agent says.
 
-The contract. A format is a module in this folder; its file name with `-` for `_` is its name on the command line. It has
+The contract. A format is a module in this folder; its file name with `-` for `_` is its name on the command
+line. It has
 
     def document(value: Any) -> bytes               one whole document, with its final newline
     def event(value: Any) -> bytes                  one event of a stream, complete by itself

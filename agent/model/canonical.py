@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What are the exact bytes of a document? One canonical JSON form, one digest, one escape for bytes that are not text, one timestamp.
+"""What are the exact bytes of a document? One canonical form, one digest, one escape for names, one timestamp.
 
 Canonical form: UTF-8 JSON, object keys sorted, no white space, unset fields omitted, no fractions. For this
 domain (integers within 2**53, ASCII keys) it is the form of RFC 8785. Test vectors in tests/agent/model fix all of it.

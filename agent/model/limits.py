@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large may anything in a document be? The one list, enforced by the agent when it writes and by the collector before it parses."""
+"""How large may anything in a document be? The one list.
+
+The agent keeps to it when it writes, the collector enforces it before it parses.
+"""
 
 from __future__ import annotations
 

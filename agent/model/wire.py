@@ -64,7 +64,7 @@ class StateRequest(Struct, omit_defaults=True, kw_only=True, frozen=True):
 
 
 class StateReply(Struct, omit_defaults=True, kw_only=True, frozen=True):
-    """200: accepted and durable. (204: the same, nothing had changed.)"""
+    """200: accepted and durable. 204 has no body and means the same: nothing had changed."""
 
     seq: int
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scanners: one file per kind of thing to look for, each giving one section of the inventory.
 
-The contract. A scanner is a module in this folder. Its file name is its section's name in configuration, JSON, command
-line and report; the first sentence of its docstring is its help. It has
+The contract. A scanner is a module in this folder. Its file name is its section's name in configuration,
+JSON, command line and report; the first sentence of its docstring is its help. It has
 
     SPEC = Spec(...)                                what it reads, needs and costs
     def scan(host: Host) -> Scan                    the work: pure, given a Host
 
-It raises nothing for things it cannot look at: it counts them with `Scan.skip`. What it does raise makes its section
-failed, with the reason, and harms no other. Nothing else has to be edited to add one.
+It raises nothing for things it cannot look at: it counts them with `Scan.skip`. What it does raise makes its
+section failed, with the reason, and harms no other. Nothing else has to be edited to add one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from agent.host import Host, text
 from agent.model import limits
 from agent.model.inventory import Entry, SkipReason, Status
 
-# Something was there that we did not see. A vanished thing is not there any more; a malformed one was seen for what it is.
+# Something was there that we did not see. A vanished thing is not there any more; a malformed one was seen
+# for what it is.
 _HIDING: tuple[SkipReason, ...] = ("denied", "unreadable", "too_large", "budget", "network_fs")
 _WORDS: dict[SkipReason, str] = {
     "denied": "not permitted",
@@ -69,7 +70,7 @@ class Scan:
     """Counts true only now; they enter no digest."""
 
     def skip(self, reason: SkipReason, what: str) -> None:
-        """Count a thing that was not looked at; the first few are kept as examples (those that hide something first)."""
+        """Count a thing that was not looked at; the first few are kept as examples."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         if reason != "vanished" and len(self.examples) < limits.EXAMPLES_MAX:
             self.examples.append(f"{reason}: {text(what)}"[:300])

@@ -21,7 +21,8 @@ KEY = b"k" * 32
 
 def entry(path: str, owner: str | None = None) -> Entry:
     """An entry whose key is its path."""
-    return Entry(key=path, asset=FipsMode(enabled=False, supported=True), where=Location(path=path, owner=owner))
+    asset = FipsMode(enabled=False, supported=True)
+    return Entry(key=path, asset=asset, where=Location(path=path, owner=owner))
 
 
 @pytest.mark.parametrize(

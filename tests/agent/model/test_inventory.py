@@ -33,7 +33,9 @@ ENTRIES = st.lists(
     st.builds(
         Entry,
         key=st.text(min_size=1, max_size=30),
-        asset=st.builds(LibraryUse, family=st.just("openssl"), name=st.text(max_size=8), deleted=st.booleans()),
+        asset=st.builds(
+            LibraryUse, family=st.just("openssl"), name=st.text(max_size=8), deleted=st.booleans()
+        ),
         where=st.builds(Location, path=st.none() | st.text(max_size=20)),
     ),
     unique_by=lambda entry: entry.key,
@@ -83,9 +85,18 @@ def test_two_entries_of_one_key_are_a_bug_of_the_scanner() -> None:
         (b'[{"key":"a"}]', "asset"),
         (b'[{"key":"a","asset":{"kind":"wish"}}]', "wish"),
         (b'[{"key":"","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}}]', "length"),
-        (b'[{"key":"b","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}},{"key":"a","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}}]', "sorted"),  # noqa: E501
-        (b'[{"key":"a","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}},{"key":"a","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}}]', "sorted"),  # noqa: E501
-        (b'[{"key":"a","key":"b","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}}]', "twice"),
+        (
+            b'[{"key":"b","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}},{"key":"a","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}}]',
+            "sorted",
+        ),
+        (
+            b'[{"key":"a","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}},{"key":"a","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}}]',
+            "sorted",
+        ),
+        (
+            b'[{"key":"a","key":"b","asset":{"kind":"fips-mode","enabled":true,"supported":true},"where":{}}]',
+            "twice",
+        ),
         (b"[" + b" " * limits.PART_BYTES_MAX + b"]", "limit"),
     ],
 )
@@ -97,7 +108,8 @@ def test_a_received_part_that_is_not_one_is_refused(data: bytes, words: str) -> 
 
 def test_an_unknown_field_of_a_newer_agent_is_taken() -> None:
     """The bytes are what is hashed and kept, so an older collector loses nothing."""
-    data = b'[{"asset":{"enabled":true,"kind":"fips-mode","later":{"x":1},"supported":true},"key":"a","new":2,"where":{}}]'
+    asset = b'{"enabled":true,"kind":"fips-mode","later":{"x":1},"supported":true}'
+    data = b'[{"asset":' + asset + b',"key":"a","new":2,"where":{}}]'
 
     assert decode_part(data)[0].key == "a"
 
@@ -147,7 +159,10 @@ def test_the_schema_takes_a_document_and_refuses_a_broken_one() -> None:
     validator = jsonschema.Draft202012Validator(schema.build())
     jsonschema.Draft202012Validator.check_schema(schema.build())
     part = encode_part([Entry(key="a", asset=FipsMode(enabled=False, supported=True), where=Location())])
-    document = {"manifest": msgspec.to_builtins(manifest()), "parts": {canonical.digest(part): json.loads(part)}}
+    document = {
+        "manifest": msgspec.to_builtins(manifest()),
+        "parts": {canonical.digest(part): json.loads(part)},
+    }
 
     assert list(validator.iter_errors(document)) == []
 
@@ -160,7 +175,9 @@ def test_every_field_of_the_document_has_its_sentence() -> None:
     bare = []
     for name, definition in schema.build()["$defs"].items():
         for field, content in definition.get("properties", {}).items():
-            described = "description" in content or "$ref" in content or "enum" in content or "const" in content
+            described = (
+                "description" in content or "$ref" in content or "enum" in content or "const" in content
+            )
             if not described and not any("description" in option for option in content.get("anyOf", [])):
                 bare.append(f"{name}.{field}")
 
