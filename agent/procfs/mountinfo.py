@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which file system does a path lie on? One /proc/PID/mountinfo page: bytes in, records out.
+
+The answer is known without touching the path, so that a dead network file system never holds us up.
+
+Source: Linux Documentation/filesystems/proc.rst section 3.5; proc(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Nature = Literal["local", "virtual", "foreign"]
+
+# File systems on this machine's own disks or memory. The list says what may be walked, so that a network file
+# system nobody has thought of (there are dozens, and vendors add more) is left alone rather than touched.
+_LOCAL = """
+    aufs bcachefs btrfs cramfs erofs exfat ext2 ext3 ext4 f2fs fuse.fuse-overlayfs fuseblk hfs hfsplus iso9660
+    jffs2 jfs minix msdos nilfs2 ntfs ntfs3 overlay ramfs reiserfs romfs rootfs squashfs tmpfs ubifs udf ufs
+    vfat xfs zfs
+"""
+# Made by the kernel as it is read: nobody keeps files there, and reading some of them does things.
+_VIRTUAL = """
+    bdev binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs functionfs
+    fusectl hugetlbfs mqueue nfsd nsfs pipefs proc pstore resctrl rpc_pipefs securityfs selinuxfs smackfs
+    sockfs sysfs tracefs usbfs xenfs
+"""
+_NATURES: dict[str, Nature] = dict.fromkeys(_LOCAL.split(), "local") | dict.fromkeys(
+    _VIRTUAL.split(), "virtual"
+)
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of the page. Paths are as the reader's root sees them, `str` with surrogate escapes."""
+
+    number: int
+    parent: int
+    point: str
+    fs_type: str
+
+    @property
+    def nature(self) -> Nature:
+        """local; virtual: made by the kernel; foreign: on a network, behind a daemon or an automounter, or
+        unknown."""
+        return _NATURES.get(self.fs_type, "foreign")
+
+
+def parse_mountinfo(page: bytes) -> list[Mount]:
+    """Mounts in the order of the page.
+
+    Args:
+        page: the whole page. A line that is not of the documented form is left out: the kernel writes none.
+    """
+    return [mount for line in page.split(b"\n") if (mount := _parse_line(line)) is not None]
+
+
+def _parse_line(line: bytes) -> Mount | None:
+    # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+    before, separator, after = line.partition(b" - ")
+    fields = before.split(b" ")
+    fs_type = after.split(b" ")[0]
+    if not separator or len(fields) < 6 or not (fields[0].isdigit() and fields[1].isdigit()) or not fs_type:
+        return None
+    point = _OCTAL.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), fields[4])
+    return Mount(int(fields[0]), int(fields[1]), os.fsdecode(point), os.fsdecode(fs_type))
+
+
+class MountTable:
+    """Mounts by place, without those that another mount hides."""
+
+    def __init__(self, mounts: Iterable[Mount]) -> None:
+        mounts = list(mounts)
+        self._top: dict[str, Mount] = {mount.point: mount for mount in _visible(mounts)}
+
+    def of(self, path: str) -> Mount | None:
+        """The mount that an absolute path without links lies on; None when the table does not reach that far
+        up."""
+        here = path.rstrip("/") or "/"
+        while here not in self._top:
+            if here == "/":
+                return None
+            here = here.rpartition("/")[0] or "/"
+        return self._top[here]
+
+    def at(self, path: str) -> Mount | None:
+        """The mount that begins exactly at a path."""
+        return self._top.get(path)
+
+
+def _visible(mounts: list[Mount]) -> list[Mount]:
+    """Those that can be reached by name.
+
+    A mount is hidden when its parent is, when something is mounted on its own root, or when a mount beside it
+    (the same parent) stands at a directory above: what was mounted later on top would have that one as its
+    parent.
+    """
+    by_number = {mount.number: mount for mount in mounts}
+    places = {(mount.parent, mount.point) for mount in mounts if mount.parent != mount.number}
+    verdicts: dict[int, bool] = {}
+
+    def reached(mount: Mount) -> bool:
+        # Followed upwards in a loop, because namespaces with thousands of nested mounts exist.
+        chain: list[Mount] = []
+        here: Mount | None = mount
+        answer = True
+        while here is not None and here not in chain:
+            if here.number in verdicts:
+                answer = verdicts[here.number]
+                break
+            chain.append(here)
+            here = by_number.get(here.parent)
+        for link in reversed(chain):
+            answer = answer and not _beside_above(link, places)
+            verdicts[link.number] = answer
+        return verdicts[mount.number]
+
+    return [mount for mount in mounts if reached(mount) and (mount.number, mount.point) not in places]
+
+
+def _beside_above(mount: Mount, places: set[tuple[int, str]]) -> bool:
+    here = mount.point
+    while here != "/":
+        here = here.rpartition("/")[0] or "/"
+        if (mount.parent, here) in places:
+            return True
+    return False
