@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which distribution package owns a file? Asked of dpkg's and rpm's own records, for many files in one
-pass."""
+"""Which distribution package owns a file? Asked of dpkg's and rpm's own records, many files in one pass."""
 
 from __future__ import annotations
 
@@ -65,8 +64,7 @@ def owners(host: Host, paths: Iterable[str]) -> dict[str, Package]:
 
 
 def _root_links(host: Host) -> dict[bytes, bytes]:
-    """Links at the root to other directories, both with a final slash: `/lib/` -> `/usr/lib/` where /usr is
-    merged."""
+    """Links at the root, both sides with a final slash: `/lib/` -> `/usr/lib/` where /usr is merged."""
     found = {}
     for name in host.list_dir("/"):
         try:
@@ -93,8 +91,7 @@ def _spellings(name: bytes, links: dict[bytes, bytes]) -> Iterator[bytes]:
             yield link + name[len(target) :]
 
 
-# -- dpkg
-# ----------------------------------------------------------------------------------------------------------------
+# -- dpkg ----------------------------------------------------------------------------------------------------
 
 
 def _dpkg_owners(host: Host, wanted: dict[str, bytes], links: dict[bytes, bytes]) -> dict[str, Package]:
@@ -144,8 +141,7 @@ def _dpkg_requests(
 
 
 def _diversions(host: Host, links: dict[bytes, bytes]) -> list[tuple[bytes, bytes, bytes]]:
-    """(name in the packages, name on disk, diverting package or `:` for the administrator) of every
-    diversion."""
+    """(name in packages, name on disk, diverting package or `:` for the administrator) of each diversion."""
     try:
         lines = host.read(f"{_DPKG}/diversions").splitlines()
     except errors.VanishedError:
@@ -155,8 +151,7 @@ def _diversions(host: Host, links: dict[bytes, bytes]) -> list[tuple[bytes, byte
 
 
 def _dpkg_versions(host: Host, packages: set[bytes]) -> dict[bytes, str]:
-    """Versions of packages as their list files call them: `name`, or `name:architecture` where several can be
-    installed."""
+    """Versions by what list files are called: `name`, or `name:architecture` where several may coexist."""
     names = {package.partition(b":")[0] for package in packages}
     found: dict[bytes, str] = {}
     if not names:
@@ -175,8 +170,7 @@ def _dpkg_versions(host: Host, packages: set[bytes]) -> dict[bytes, str]:
     return found
 
 
-# -- rpm
-# -----------------------------------------------------------------------------------------------------------------
+# -- rpm -----------------------------------------------------------------------------------------------------
 
 
 def _rpm_owners(host: Host, wanted: dict[str, bytes], links: dict[bytes, bytes]) -> dict[str, Package]:

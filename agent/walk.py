@@ -98,8 +98,7 @@ class Ground:
             return
 
     def forbidden(self, path: str) -> tuple[str, bool] | None:
-        """None where a path may be touched; else the mount that forbids it, and whether files may stand
-        there.
+        """None where a path may be touched; else the mount that forbids it, and whether it may hold files.
 
         Args:
             path: absolute, as the host sees it, without links in its directories.
@@ -173,8 +172,7 @@ class Walker:
             os.close(fd)
 
     def file(self, path: str) -> File | None:
-        """The regular file of that name, or None: where a link leads. `path` has no links left (see
-        `resolve`)."""
+        """The regular file where a link leads, or None. `path` has no links left (see `resolve`)."""
         try:
             status = self._host.stat(path, follow=False)
         except errors.VanishedError:

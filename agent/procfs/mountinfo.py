@@ -29,9 +29,8 @@ _VIRTUAL = """
     fusectl hugetlbfs mqueue nfsd nsfs pipefs proc pstore resctrl rpc_pipefs securityfs selinuxfs smackfs
     sockfs sysfs tracefs usbfs xenfs
 """
-_NATURES: dict[str, Nature] = dict.fromkeys(_LOCAL.split(), "local") | dict.fromkeys(
-    _VIRTUAL.split(), "virtual"
-)
+_LOCAL_TYPES = frozenset(_LOCAL.split())
+_VIRTUAL_TYPES = frozenset(_VIRTUAL.split())
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -46,9 +45,10 @@ class Mount:
 
     @property
     def nature(self) -> Nature:
-        """local; virtual: made by the kernel; foreign: on a network, behind a daemon or an automounter, or
-        unknown."""
-        return _NATURES.get(self.fs_type, "foreign")
+        """local; virtual: made by the kernel; foreign: on a network, behind a daemon, or unknown."""
+        if self.fs_type in _LOCAL_TYPES:
+            return "local"
+        return "virtual" if self.fs_type in _VIRTUAL_TYPES else "foreign"
 
 
 def parse_mountinfo(page: bytes) -> list[Mount]:
@@ -79,8 +79,7 @@ class MountTable:
         self._top: dict[str, Mount] = {mount.point: mount for mount in _visible(mounts)}
 
     def of(self, path: str) -> Mount | None:
-        """The mount that an absolute path without links lies on; None when the table does not reach that far
-        up."""
+        """The mount under an absolute path without links; None when the table does not reach so far up."""
         here = path.rstrip("/") or "/"
         while here not in self._top:
             if here == "/":
