@@ -185,7 +185,7 @@ class Lab:
             disk=self.disk,
             timeout_s=self.timeout_s,
             names={host.name: host.address for host in self.hosts},
-            hosts=plans,
+            hosts=tuple(plans),
         )
         # It is in the lab's control group, so that a killed owner leaves nothing that goes on making hosts.
         done = subprocess.run(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,9 @@ from tests.lab.network import Cable
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 # Control groups of the lab itself, and the controller's name in every /etc/hosts.
 RESERVED = frozenset({"hub", "ctl", "controller", "localhost"})
+
+# What is made anew at every boot; a file put there before would never be seen.
+MOUNTED = frozenset({"dev", "proc", "run", "sys"})
 
 
 class File(NamedTuple):
@@ -54,8 +57,10 @@ class Spec:
                 f"{self.name!r} cannot name a host: use letters, digits and hyphens, not {sorted(RESERVED)}"
             )
         for path in self.files:
-            if not path.startswith("/"):
-                raise LabError(f"{self.name}: the file {path!r} needs an absolute path")
+            if not path.startswith("/") or path.split("/")[1] in MOUNTED:
+                raise LabError(
+                    f"{self.name}: the file {path!r} needs an absolute path outside {sorted(MOUNTED)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ class Plan:
     machine_id: str
     files: Mapping[str, tuple[str, int]]
     units: Mapping[str, str]
-    start: Sequence[str]
-    host_keys: Sequence[str]
+    start: tuple[str, ...]
+    host_keys: tuple[str, ...]
     sshd_config: str
 
     @classmethod
@@ -110,7 +115,7 @@ class Job:
     disk: str
     timeout_s: float
     names: Mapping[str, str]
-    hosts: Sequence[Plan]
+    hosts: tuple[Plan, ...]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -119,8 +124,13 @@ class Job:
     def from_json(cls, text: str) -> Job:
         """The job that `to_json` wrote; both ends are the same version of this file."""
         fields: dict[str, Any] = json.loads(text)
-        hosts = tuple(Plan(**plan) for plan in fields.pop("hosts"))
-        return cls(**fields, hosts=hosts)
+        hosts = []
+        for plan in fields.pop("hosts"):
+            files = {path: (content, mode) for path, (content, mode) in plan.pop("files").items()}
+            # JSON knows no tuples.
+            start, host_keys = (tuple(plan.pop(name)) for name in ("start", "host_keys"))
+            hosts.append(Plan(**plan, files=files, start=start, host_keys=host_keys))
+        return cls(**fields, hosts=tuple(hosts))
 
 
 def _encoded(content: str | bytes | File) -> tuple[str, int]:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import disk, rundir
+from tests.lab import rundir
 from tests.lab.errors import LabError
 from tests.lab.fixtures import up_or_skip
 from tests.lab.lab import INITS, Lab
-from tests.lab.spec import Job
+from tests.lab.spec import Spec
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
@@ -161,8 +161,7 @@ def test_a_host_that_does_not_come_up_leaves_nothing(labs: Path) -> None:
     # Given a host whose sshd cannot start
     with up_or_skip(Lab(1)):
         pass
-    lab = Lab(["h1"], timeout_s=2)
-    lab.hosts[0].spec = type(lab.hosts[0].spec)("h1", sshd_config="NoSuchOption yes")
+    lab = Lab([Spec("h1", sshd_config="NoSuchOption yes")], timeout_s=2)
 
     # When the lab comes up, then it does not, says which host and why, and is gone
     with pytest.raises(LabError, match=r"(?s)h1: no ssh on 10\.213\.0\.11 in time.*NoSuchOption"):
@@ -243,7 +242,8 @@ def test_a_lab_lives_where_version_2_alone_is_mounted(init: str, labs: Path) -> 
     # Given a shell that sees the machine's control groups as such a machine has them
     mounts = "umount --recursive --lazy /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup"
     lab = f"{sys.executable} {PROGRAM}"
-    steps = f"{lab} up 1 --init {init} && {lab} exec h1 -- hostname && ls -d /sys/fs/cgroup/cryptofleet-lab-*; {lab} down"
+    use = f"{lab} exec h1 -- hostname && ls -d /sys/fs/cgroup/cryptofleet-lab-*"
+    steps = f"{lab} up 1 --init {init} && {use}; {lab} down"
 
     # When a lab comes and goes there
     argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", f"{mounts} && {steps}"]
@@ -302,32 +302,3 @@ def test_who_is_not_root_is_told_so(labs: Path) -> None:
         "lab.py: a lab needs root, for namespaces, mounts and cables\n",
     )
     assert not labs.exists()
-
-
-@pytest.mark.parametrize("name", ["", "a b", "../up", "hub", "controller", "x" * 60])
-def test_a_name_that_makes_no_directory_is_refused(name: str) -> None:
-    """Names become paths of directories that are removed with all they hold."""
-    with pytest.raises(LabError, match="cannot name a host"):
-        Lab([name])
-
-
-def test_a_checkout_among_the_distributions_files_is_hidden(tmp_path: Path) -> None:
-    """Not every machine keeps its checkouts at the top or below a home."""
-    # Given a base with a checkout in a directory that hosts see, and a file of the machine's at the top
-    base, upper = tmp_path / "base", tmp_path / "upper"
-    for path in ("usr/share/doc", "usr/share/checkout", "builds", "opt/own"):
-        (base / path).mkdir(parents=True)
-    (base / "usr/share").chmod(0o751)
-    upper.mkdir()
-    job = Job(str(tmp_path), "/usr/share/checkout", "sh", str(base), "1m", 1, {}, ())
-
-    # When what hosts must not see is covered
-    disk._hide(job, str(upper))
-
-    # Then both are whited out, /opt is bare, and what else is there shows through
-    assert sorted(str(path.relative_to(upper)) for path in upper.rglob("*")) == [
-        *("builds", "opt", "usr", "usr/share", "usr/share/checkout"),
-    ]
-    assert [(upper / path).is_char_device() for path in ("builds", "usr/share/checkout")] == [True, True]
-    assert os.getxattr(upper / "opt", "trusted.overlay.opaque") == b"y"
-    assert (upper / "usr/share").stat().st_mode & 0o777 == 0o751
