@@ -13,7 +13,8 @@ AgentError                      everything we raise on purpose; `exit_code` is t
 |-- KernelError          (4)    this kernel cannot do it
 |-- AttachError          (5)    nothing could be attached
 |-- ToolError                   an external tool failed or took too long
-`-- CollectorError       (1)    the collector refused, or could not be reached
+|-- StateError           (1)    the agent's own directory cannot be trusted, read or written
+`-- CollectorError       (1)    the collector refused, could not be reached, or is not the one we know
     |-- UnreachableError        network or TLS: try again later
     `-- RefusedError            a 4xx that will not change by itself
 """
@@ -105,12 +106,20 @@ class ToolError(AgentError):
     """An external tool failed or took too long."""
 
 
+class StateError(AgentError):
+    """The agent's own directory cannot be trusted, read or written."""
+
+
 class CollectorError(AgentError):
     """The collector refused, or could not be reached."""
 
 
 class UnreachableError(CollectorError):
-    """Network or TLS: try again later."""
+    """Network or TLS, or the collector cannot take it now: try again later, after `retry_after_s` where it said so."""
+
+    def __init__(self, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RefusedError(CollectorError):
