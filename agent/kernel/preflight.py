@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Can this process attach BPF programs on this host, and if not, what is missing and what has to be done?
+
+The agent changes nothing on its host to make it work: it mounts nothing and raises no limit, it says what to
+do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from agent import errors
+from agent.host import Host
+from agent.kernel.libbpf import BpfError
+
+# Bits of CapEff in /proc/PID/status (include/uapi/linux/capability.h).
+CAP_SYS_ADMIN = 21
+CAP_PERFMON = 38
+CAP_BPF = 39
+
+BTF = "/sys/kernel/btf/vmlinux"
+# Where libbpf looks for tracepoints; the second wins when it is there.
+TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+
+# The inode of the first pid namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+
+
+def require_privilege(host: Host) -> None:
+    """Check that this process may load tracing programs: with CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN.
+
+    Raises:
+        PrivilegeError: it may not (EPERM).
+    """
+    page = host.read_text("/proc/self/status")
+    effective = next(
+        (int(line.split()[1], 16) for line in page.splitlines() if line.startswith("CapEff:")), 0
+    )
+    has = {bit for bit in (CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF) if effective >> bit & 1}
+    if CAP_SYS_ADMIN in has or {CAP_PERFMON, CAP_BPF} <= has:
+        return
+    missing = [name for name, bit in (("CAP_BPF", CAP_BPF), ("CAP_PERFMON", CAP_PERFMON)) if bit not in has]
+    raise errors.PrivilegeError(
+        f"cannot load BPF programs: EPERM, this process lacks {' and '.join(missing)}; "
+        "run it as root, or grant CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH"
+    )
+
+
+def require_kernel(host: Host) -> None:
+    """Check that the kernel describes its own types, by which the objects are adjusted to it.
+
+    Raises:
+        KernelError: it does not.
+    """
+    if not host.exists(BTF):
+        raise errors.KernelError(
+            f"cannot load BPF programs: this kernel has no {BTF} (built without CONFIG_DEBUG_INFO_BTF); "
+            "kernels of Debian 11, RHEL 8.2, Ubuntu 20.10 and later have it"
+        )
+
+
+def load_reason(error: BpfError) -> str:
+    """Why the kernel refused a program, and where that is not in its own words, what may be behind it."""
+    if error.number == errno.EPERM:
+        # With the capabilities at hand, only these three are left; the kernel does not say which.
+        return (
+            f"{error.reason} (refused by lockdown, a seccomp profile, or because this is a container's root)"
+        )
+    return error.reason
+
+
+def attach_reason(host: Host, error: BpfError) -> str:
+    """Why a program could not be attached."""
+    if error.number not in (errno.ENOENT, errno.EACCES):
+        return error.reason
+    if error.number == errno.EACCES:
+        return f"{error.reason}; grant CAP_DAC_READ_SEARCH to read tracepoints' numbers"
+    # libbpf prefers the one below debugfs, and does not fall back.
+    used = TRACEFS[1] if host.exists(TRACEFS[1]) else TRACEFS[0]
+    if not host.exists(f"{used}/events"):
+        return f"tracefs is not mounted; run: mount -t tracefs tracefs {TRACEFS[0]}"
+    if not host.exists(f"{used}/events/syscalls"):
+        return "this kernel has no tracepoints of system calls (built without CONFIG_FTRACE_SYSCALLS)"
+    return f"this kernel has no such tracepoint ({error.reason})"
+
+
+def own_pid_namespace(host: Host) -> tuple[int, int]:
+    """The kernel's device number and inode of our pid namespace; (0, 0) in the initial one, which sees all.
+
+    In another one process numbers of the kernel mean nothing to us, and processes outside are not ours to report.
+    """
+    status = host.stat("/proc/self/ns/pid")
+    if status.st_ino == INITIAL_PID_NAMESPACE:
+        return 0, 0
+    # The kernel packs a device as 12 bits and 20 bits (include/linux/kdev_t.h), which is not how stat(2)
+    # gives it.
+    return os.major(status.st_dev) << 20 | os.minor(status.st_dev), status.st_ino
+
+
+def own_clock_offset_ns(host: Host) -> int:
+    """What our time namespace adds to CLOCK_MONOTONIC; BPF programs read it without (time_namespaces(7))."""
+    try:
+        page = host.read_text("/proc/self/timens_offsets")
+    except errors.HostError:
+        return 0  # a kernel without time namespaces
+    for line in page.splitlines():
+        clock, seconds, nanoseconds = line.split()
+        if clock == "monotonic":
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return 0

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes: one file per kind of event that the kernel half reports, each with one object of bpf/.
+
+The contract. A probe is a module in this folder and bpf/<its name>.bpf.c. Its file name is its name in
+configuration, JSON, command line and coverage; the first sentence of its docstring is its help. It has
+
+    SPEC = Spec(...)                                            which names it looks for and what it costs
+    def decode(record: bytes, wall_offset_ns: int) -> Event     one record of the ring into one event: pure
+
+decode raises MalformedEventError for a record that is not what bpf/event.h says; it is counted and skipped.
+Nothing else has to be edited to add one: the Makefile and the packaging find both files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Struct
+
+from agent.kernel.event import NameFilter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a probe is, without loading it."""
+
+    names: NameFilter
+    """Which names of files the kernel half reports; everything else stays in the kernel."""
+    needs: tuple[str, ...]
+    """Capabilities, for people."""
+    kernel: str
+    """The oldest kernel, for people; what counts is whether this one accepts it."""
+    cost: str
+    """What it costs the processes of the host, measured, for people."""
+    flags_ignored: int = 0
+    """Opens with any of these O_* flags stay in the kernel."""
+    can_fold: bool = False
+    """Whether the object can report equal events once and count the rest (map `folds`)."""
+
+
+class Event(Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="event_type"):
+    """What every event says about the process that caused it.
+
+    Attributes:
+        timestamp: when, UTC with six digits.
+        pid: process number, as this agent's pid namespace knows it.
+        tid: thread number, the same way.
+        uid: real user, in the initial user namespace.
+        gid: real group.
+        process: the thread's name (comm), at most 15 bytes.
+        exe: the executable as its own container sees it, ` (deleted)` after it when it has no name any more.
+            None for a kernel thread, or when the path could not be read.
+        cgroup_id: inode of the process's directory in the cgroup2 hierarchy.
+        mount_ns: inode of its mount namespace, to whose root its paths belong.
+        start_ns: CLOCK_BOOTTIME of the process's start: with pid, one process for ever.
+        count: how many events this one stands for.
+    """
+
+    timestamp: str
+    pid: int
+    tid: int
+    uid: int
+    gid: int
+    process: str
+    exe: str | None = None
+    cgroup_id: int = 0
+    mount_ns: int = 0
+    start_ns: int = 0
+    count: int = 1
+
+
+class Probe(Protocol):
+    """The shape of a module in this folder."""
+
+    SPEC: Spec
+
+    def decode(self, record: bytes, wall_offset_ns: int) -> Event:
+        """One record into one event.
+
+        Args:
+            record: as it came from the ring.
+            wall_offset_ns: the wall clock minus CLOCK_MONOTONIC of the kernel half.
+
+        Raises:
+            MalformedEventError: it is not what bpf/event.h says.
+        """
+        ...
