@@ -69,6 +69,13 @@ _SM2_BITS = 256
 # PKCS #3 and ANSI X9.42: the parameters begin with the prime. The library is about to drop these keys.
 _DH = ("1.2.840.113549.1.3.1", "1.2.840.10046.2.1")
 
+_RFC_8410 = {
+    ed25519.Ed25519PublicKey: "Ed25519",
+    ed448.Ed448PublicKey: "Ed448",
+    x25519.X25519PublicKey: "X25519",
+    x448.X448PublicKey: "X448",
+}
+
 
 def parse_public_key(data: bytes) -> PublicKey:
     """The key in a DER SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7).
@@ -111,20 +118,10 @@ def _read_by_library(data: bytes) -> _Read | None:
             key = load_der_public_key(data)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
-    match key:
-        case rsa.RSAPublicKey():
-            return "RSA", key.key_size, None
-        case ec.EllipticCurvePublicKey():
-            return "EC", key.key_size, key.curve.name
-        case dsa.DSAPublicKey():
-            return "DSA", key.key_size, None
-        case ed25519.Ed25519PublicKey():
-            return "Ed25519", None, None
-        case ed448.Ed448PublicKey():
-            return "Ed448", None, None
-        case x25519.X25519PublicKey():
-            return "X25519", None, None
-        case x448.X448PublicKey():
-            return "X448", None, None
-        case _:
-            return None
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return "EC", key.key_size, key.curve.name
+    if isinstance(key, rsa.RSAPublicKey | dsa.DSAPublicKey):
+        return "RSA" if isinstance(key, rsa.RSAPublicKey) else "DSA", key.key_size, None
+    # The others of RFC 8410 are of one size; anything else is known by its OID.
+    families = [family for kind, family in _RFC_8410.items() if isinstance(key, kind)]
+    return (families[0], None, None) if families else None
