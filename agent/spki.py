@@ -69,7 +69,7 @@ _SM2_BITS = 256
 # PKCS #3 and ANSI X9.42: the parameters begin with the prime. The library is about to drop these keys.
 _DH = ("1.2.840.113549.1.3.1", "1.2.840.10046.2.1")
 
-_RFC_8410 = {
+_RFC_8410: dict[type, str] = {
     ed25519.Ed25519PublicKey: "Ed25519",
     ed448.Ed448PublicKey: "Ed448",
     x25519.X25519PublicKey: "X25519",
