@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom do the agents trust? The collector's private CA, its server certificate, and the pin an operator reads out.
+"""Whom do the agents trust? The collector's private CA, its server certificate, and the pin of the CA.
 
-An agent is told the pin out of band, fetches the CA over an unverified connection, compares, and only then trusts. So the
-pin is over the CA's SubjectPublicKeyInfo: it survives a renewal of the CA certificate with the same key.
+An agent is told the pin out of band, fetches the CA over an unverified connection, compares, and only then
+trusts. So the pin is over the CA's SubjectPublicKeyInfo: it survives a renewal of the CA certificate with the
+same key.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def pin_of(certificate: x509.Certificate) -> str:
 
 
 def create_authority(directory: Path, now: dt.datetime) -> Authority:
-    """The CA in that directory, made when there is none: EC P-256, ten years, signs certificates and nothing else.
+    """The CA in that directory, made when there is none: EC P-256, ten years, signs certificates only.
 
     Raises:
         errors.ConfigError: the directory or its files cannot be used.
@@ -108,14 +109,16 @@ def load_authority(directory: Path) -> Authority:
     except (OSError, ValueError) as error:
         raise errors.ConfigError(f"cannot read the CA in {directory}: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise errors.ConfigError(f"ca.pem and ca.key in {directory} do not belong together; restore both from one backup")
+        raise errors.ConfigError(
+            f"ca.pem and ca.key in {directory} do not belong together; restore both from one backup"
+        )
     return Authority(certificate, key)
 
 
 def ensure_server_certificate(
     authority: Authority, directory: Path, names: tuple[str, ...], now: dt.datetime
 ) -> tuple[ServerFiles, bool]:
-    """The server's certificate for these names; a new one where the old is missing, not ours, too narrow or ends soon.
+    """The server's certificate for these names; a new one where the old is missing, too narrow or ends soon.
 
     Args:
         authority: the CA that issues it.
@@ -131,7 +134,8 @@ def ensure_server_certificate(
     """
     if authority.certificate.not_valid_after_utc <= now:
         raise errors.ConfigError(
-            f"the CA ended at {authority.certificate.not_valid_after_utc:%Y-%m-%d}; its agents must be given a new one"
+            f"the CA ended at {authority.certificate.not_valid_after_utc:%Y-%m-%d}; "
+            "its agents must be given a new one"
         )
     files = ServerFiles(directory / "server.pem", directory / "server.key")
     if _serves(files, authority, names, now):
@@ -155,12 +159,14 @@ def ensure_server_certificate(
         private.write(files.key, _key_pem(key))
         private.write(files.chain, certificate.public_bytes(serialization.Encoding.PEM) + authority.pem)
     except OSError as error:
-        raise errors.ConfigError(f"cannot keep the server certificate in {directory}: {error.strerror}") from error
+        raise errors.ConfigError(
+            f"cannot keep the server certificate in {directory}: {error.strerror}"
+        ) from error
     return files, True
 
 
 def own_names(listen_host: str, more: tuple[str, ...]) -> tuple[str, ...]:
-    """What the certificate speaks for: the names asked for, this machine's own, loopback, and the address listened on."""
+    """What the certificate speaks for: names asked for, this machine's, loopback, the address listened on."""
     # No fully qualified name: finding it asks the resolver, which may take its time; --name says it.
     found = [*more, socket.gethostname(), "localhost", "127.0.0.1", "::1"]
     if not _is_unspecified(listen_host):
@@ -186,7 +192,11 @@ def _serves(files: ServerFiles, authority: Authority, names: tuple[str, ...], no
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, now: dt.datetime, until: dt.datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    now: dt.datetime,
+    until: dt.datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -200,7 +210,9 @@ def _builder(
     )
 
 
-def _key_usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
+def _key_usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,

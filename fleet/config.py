@@ -16,14 +16,15 @@ DATA_ENV = "CRYPTOFLEET_DATA"
 PORT_DEFAULT = 8443
 # One post an hour finds a change within the hour and is, for 100,000 hosts, 28 posts a second.
 NEXT_POST_S_DEFAULT = 3600
-# An uploaded part that no state refers to is kept this long: far more than the minutes between an upload and its state.
+# An uploaded part that no state refers to is kept this long: far more than the minutes between an upload and
+# its state.
 LEASE_S = 24 * 3600
 _LISTEN = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True)
 class DataDir:
-    """The collector's directory and what lies where in it. Everything in it is the collector's alone (0700, 0600)."""
+    """The collector's directory and what lies where in it; all of it for the collector alone (0700, 0600)."""
 
     root: Path
 
@@ -56,7 +57,9 @@ class DataDir:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise errors.ConfigError(f"cannot make the data directory {self.root}: {error.strerror}") from error
+            raise errors.ConfigError(
+                f"cannot make the data directory {self.root}: {error.strerror}"
+            ) from error
 
     def require(self) -> None:
         """Insist that `fleet serve --init` has been here.
@@ -67,7 +70,7 @@ class DataDir:
         if not self.database.is_file():
             raise errors.ConfigError(
                 f"{self.root} is not a collector's data directory (no {self.database.name}); "
-                f"make one with `fleet serve --init --data {self.root}`, or name another with --data or {DATA_ENV}"
+                f"make one with `fleet serve --init --data {self.root}`, or use --data or {DATA_ENV}"
             )
 
 
@@ -85,7 +88,7 @@ class Listen:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. A name other than localhost is not trusted to mean this machine."""
+        """Whether only this machine can reach it. No name but localhost is trusted to mean that."""
         if self.host == "localhost":
             return True
         try:
@@ -106,13 +109,19 @@ def parse_listen(text: str) -> Listen:
     """
     match = _LISTEN.fullmatch(text)
     if match is None or int(match["port"]) > 0xFFFF:
-        raise errors.UsageError(f"cannot listen on {text!r}; write HOST:PORT or [IPV6]:PORT, for example 0.0.0.0:{PORT_DEFAULT}")
+        raise errors.UsageError(
+            f"cannot listen on {text!r}; write HOST:PORT or [IPV6]:PORT, for example 0.0.0.0:{PORT_DEFAULT}"
+        )
     return Listen(match["six"] or match["host"], int(match["port"]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """On what terms `fleet serve` serves."""
+    """On what terms `fleet serve` serves.
+
+    Raises:
+        errors.UsageError: plain HTTP beyond this machine, which would show tokens to the network.
+    """
 
     data: DataDir
     listen: Listen = field(default_factory=lambda: Listen("0.0.0.0", PORT_DEFAULT))  # noqa: S104 - a collector is reached from elsewhere
@@ -121,3 +130,10 @@ class Settings:
     plain_http: bool = False
     next_post_s: int = NEXT_POST_S_DEFAULT
     lease_s: int = LEASE_S
+
+    def __post_init__(self) -> None:
+        if self.plain_http and not self.listen.is_loopback:
+            raise errors.UsageError(
+                "--plain-http is for 127.0.0.1, ::1 and localhost only, where a proxy ends TLS; "
+                f"{self.listen.host} is none of them"
+            )

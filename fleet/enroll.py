@@ -72,10 +72,14 @@ def check_request(request: wire.EnrollRequest) -> Applicant:
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(proof, b"enroll:" + request.token.encode())
     except (InvalidSignature, ValueError) as error:
-        detail = "the proof is not a signature over `enroll:` and the token with the private key of public_key"
+        detail = (
+            "the proof is not a signature over `enroll:` and the token with the private key of public_key"
+        )
         raise errors.RefusedError("inconsistent", detail) from error
     if not _TOKEN.fullmatch(request.token):
-        raise errors.RefusedError("bad-token", "this is not a token of ours; make one with `fleet token create`")
+        raise errors.RefusedError(
+            "bad-token", "this is not a token of ours; make one with `fleet token create`"
+        )
     return Applicant(
         token_sha256=token_digest(request.token),
         public_key=public_key,
@@ -96,7 +100,7 @@ def _base64(text: str, name: str, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class PseudonymKey:
-    """The fleet's key that hides human users' names in posts, so that hosts stay comparable. Its id is no secret."""
+    """The fleet's key that hides human users' names in posts, so that hosts stay comparable."""
 
     key: bytes
 
@@ -110,7 +114,7 @@ class PseudonymKey:
 
 
 def ensure_pseudonym_key(path: Path) -> PseudonymKey:
-    """The key in that file; made on first use, readable for its owner only.
+    """The key in that file; made now, readable for its owner only, if there is none.
 
     Raises:
         errors.ConfigError: the file cannot be read or made, or holds no key.
@@ -118,9 +122,27 @@ def ensure_pseudonym_key(path: Path) -> PseudonymKey:
     try:
         if not path.exists():
             private.write(path, base64.b64encode(secrets.token_bytes(_PSEUDONYM_KEY_BYTES)) + b"\n")
+    except OSError as error:
+        raise errors.ConfigError(f"cannot make the pseudonym key {path}: {error.strerror}") from error
+    return load_pseudonym_key(path)
+
+
+def load_pseudonym_key(path: Path) -> PseudonymKey:
+    """The key in that file.
+
+    One that is lost is not made anew silently: posts before and after would no longer be comparable.
+
+    Raises:
+        errors.ConfigError: the file cannot be read, or holds no key.
+    """
+    try:
         key = base64.b64decode(path.read_bytes().strip(), validate=True)
-    except (OSError, binascii.Error) as error:
-        raise errors.ConfigError(f"cannot use the pseudonym key {path}: {error}") from error
+    except OSError as error:
+        raise errors.ConfigError(
+            f"cannot read the pseudonym key {path}: {error.strerror}; restore it from a backup"
+        ) from error
+    except binascii.Error as error:
+        raise errors.ConfigError(f"{path} does not hold a pseudonym key in base64") from error
     if len(key) != _PSEUDONYM_KEY_BYTES:
         raise errors.ConfigError(f"{path} holds {len(key)} bytes; a pseudonym key has {_PSEUDONYM_KEY_BYTES}")
     return PseudonymKey(key)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong on the collector's side, and whose fault is it?
 
-    FleetError                      everything we raise on purpose; `exit_code` is the command's
-    |-- UsageError           (2)    the operator asked for something that means nothing
-    |-- ConfigError          (1)    the data directory or a setting is wrong; the operator's
-    |-- NotFoundError        (1)    what the operator named is not there
-    |-- StoreError           (1)    the database says something it cannot say: damage, or a bug of ours
-    |   `-- StoreUnavailableError   the database cannot be written now (full, locked, read-only): try later
-    `-- RefusedError                a request that gets a problem document; the sender's
+FleetError                      everything we raise on purpose; `exit_code` is the command's
+|-- UsageError           (2)    the operator asked for something that means nothing
+|-- ConfigError          (1)    the data directory or a setting is wrong; the operator's
+|-- NotFoundError        (1)    what the operator named is not there
+|-- StoreError           (1)    the database says something it cannot say: damage, or a bug of ours
+|   `-- StoreUnavailableError   the database cannot be written now (full, locked, read-only): try later
+`-- RefusedError                a request that gets a problem document; the sender's
 """
 
 from __future__ import annotations

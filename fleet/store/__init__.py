@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does a store promise? The contract that every database behind the collector keeps, and how one is opened.
+"""What does a store promise? The contract that every database behind the collector keeps.
 
-Writes return a future. It is done when the work is durable, or failed when nothing of it was kept: `result()` waits for it
-in a command, `asyncio.wrap_future` in a server. Many writes share one transaction, so a caller with several starts them all
-before it waits. Reads see what was durable when they began. The suite in tests/fleet/store holds for every store.
+Writes return a future. It is done when the work is durable, or failed when nothing of it was kept: `result()`
+waits for it in a command, `asyncio.wrap_future` in a server. Many writes share one transaction, so a caller
+with several starts them all before it waits. Reads see what was durable when they began. The suite in
+tests/fleet/store holds for every store.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fleet.store.records import (
 class Store(Protocol):
     """Every host's history, and who may add to it."""
 
-    # -- tokens and hosts ----------------------------------------------------------------------------------------
+    # -- tokens and hosts -----------------------------------------------------------------------------------
 
     def add_token(self, token: NewToken, *, actor: str, now_ns: int) -> Future[Token]:
         """Keep a new enrolment token."""
@@ -42,8 +43,10 @@ class Store(Protocol):
     def tokens(self) -> list[Token]:
         """All tokens, oldest first."""
 
-    def enroll(self, applicant: Applicant, *, origin: str, now_ns: int) -> Future[Enrolled | EnrolmentRefused]:
-        """Take the host in if its token allows; counts a use once per host, so that a repeat is no second use.
+    def enroll(
+        self, applicant: Applicant, *, origin: str, now_ns: int
+    ) -> Future[Enrolled | EnrolmentRefused]:
+        """Take the host in if its token allows; a repeat is no second use of the token.
 
         Args:
             applicant: the host, its proof already verified.
@@ -57,10 +60,12 @@ class Store(Protocol):
     def revoke_host(self, host_id: str, *, actor: str, now_ns: int) -> Future[bool]:
         """Take nothing from this key from now on; what it said stays. False: there is no such host."""
 
-    # -- intake --------------------------------------------------------------------------------------------------
+    # -- intake ---------------------------------------------------------------------------------------------
 
-    def put_part(self, host_id: str, digest: str, body: bytes, *, leased_until_ns: int, now_ns: int) -> Future[bool]:
-        """Keep a part that this host uploaded, until then or until a state refers to it. False: the host is gone.
+    def put_part(
+        self, host_id: str, digest: str, body: bytes, *, leased_until_ns: int, now_ns: int
+    ) -> Future[bool]:
+        """Keep a part that this host uploaded, until a state needs it or time is up. False: the host is gone.
 
         Args:
             host_id: who uploaded it.
@@ -73,11 +78,12 @@ class Store(Protocol):
     def put_state(self, post: Post) -> Future[PostOutcome]:
         """Make this the host's state, whole or not at all.
 
-        The same seq with the same manifest gets the answer it got before and changes nothing. A host may refer to a part
-        only if it has uploaded it, or has referred to it before; all others are missing for it.
+        The same seq with the same manifest gets the answer it got before and changes nothing. A host may
+        refer to a part only if it has uploaded it, or has referred to it before; all others are missing for
+        it.
         """
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- reading --------------------------------------------------------------------------------------------
 
     def snapshots(self, *, at: str | None = None, host_id: str | None = None) -> list[Snapshot]:
         """Every host, or one, as it is or as it was at that moment; all of one moment, sorted by host_id.
@@ -97,16 +103,19 @@ class Store(Protocol):
     def audit(self, *, after: int = 0, limit: int = 1000) -> list[AuditRecord]:
         """The audit log, oldest first."""
 
-    # -- upkeep --------------------------------------------------------------------------------------------------
+    # -- upkeep ---------------------------------------------------------------------------------------------
 
     def check_audit(self) -> int | None:
-        """The first audit record whose hash does not follow from its content and predecessor; None when all do."""
+        """The first audit record whose hash does not follow from content and predecessor; None: all do."""
 
     def check_writable(self, *, now_ns: int) -> Future[None]:
-        """Write something harmless and make it durable; fails with StoreUnavailableError where that cannot be done."""
+        """Write something harmless and make it durable; fails with StoreUnavailableError."""
 
     def collect_garbage(self, *, now_ns: int, batch: int = 200) -> Future[Garbage]:
-        """Throw away some of what is past its lease and referred to by nothing. Call again while it takes `batch` leases."""
+        """Throw away some of what is past its lease and referred to by nothing.
+
+        Call again as long as it takes `batch` leases: small rounds let posts through in between.
+        """
 
     def close(self) -> None:
         """Finish what was started, then let go of the database."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes into a store and what comes out of it? Plain values; no store's own types.
 
-Times are text in the form of `agent.model.canonical.timestamp`, which sorts as it reads, and are the server's.
+Times are text in the form of `agent.model.canonical.timestamp`, which sorts as it reads, and are the
+server's.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Enrolled(Struct, frozen=True):
 
 
 class EnrolmentRefused(Struct, frozen=True):
-    """The token does not enrol this host. `reason` is for the audit log and for whom the operator is, not for strangers."""
+    """The token does not enrol this host. `reason` is for operators and the audit log, not for strangers."""
 
     reason: Literal["unknown token", "expired token", "used-up token", "revoked token", "revoked host"]
 
@@ -86,7 +87,8 @@ class Post(Struct, frozen=True, kw_only=True):
         manifest_bytes: its bytes as signed.
         signature: the signature document, canonical.
         live: the live document as sent.
-        parts: bodies that came in the same document, by digest, checked; the host counts as having uploaded them.
+        parts: bodies that came in the same document, by digest, checked; the host counts as having uploaded
+            them.
         received_ns: server time.
         skew_ms: the host's clock minus ours, in milliseconds; None when the request did not tell.
     """
@@ -138,8 +140,8 @@ class Change(Struct, frozen=True, kw_only=True):
 
     Attributes:
         cursor: grows with every change of the store; ask for what follows the last one seen.
-        kind: appeared: sent for the first time, or again; content: other parts; detector: the same parts or others, read by
-            another version of the scanner; status: the same parts, seen otherwise; vanished: no longer sent.
+        kind: appeared: sent for the first time, or again; content: other parts; detector: read by another
+            version of the scanner; status: the same parts, seen otherwise; vanished: no longer sent.
         old, new: the section before and after; None where there was or is none.
     """
 
@@ -171,5 +173,3 @@ class Garbage(Struct, frozen=True, kw_only=True):
     leases: int = 0
     parts: int = 0
     bytes: int = 0
-
-

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How does SQLite keep what the contract promises? WAL, every commit fsynced, one thread that writes, readers beside it."""
+"""How does SQLite keep what the contract promises? WAL, commits on disk, one writer, readers beside it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SqliteStore:
                 connection.close()
             self._readers.clear()
 
-    # -- tokens and hosts ----------------------------------------------------------------------------------------
+    # -- tokens and hosts -----------------------------------------------------------------------------------
 
     def add_token(self, token: NewToken, *, actor: str, now_ns: int) -> Future[Token]:
         """See the contract."""
@@ -94,7 +94,9 @@ class SqliteStore:
         """See the contract."""
         return self._read(enrolment.tokens)
 
-    def enroll(self, applicant: Applicant, *, origin: str, now_ns: int) -> Future[Enrolled | EnrolmentRefused]:
+    def enroll(
+        self, applicant: Applicant, *, origin: str, now_ns: int
+    ) -> Future[Enrolled | EnrolmentRefused]:
         """See the contract."""
         return self._writer.submit(lambda db: enrolment.enroll(db, applicant, origin, now_ns))
 
@@ -106,9 +108,11 @@ class SqliteStore:
         """See the contract."""
         return self._writer.submit(lambda db: enrolment.revoke_host(db, host_id, actor, now_ns))
 
-    # -- intake --------------------------------------------------------------------------------------------------
+    # -- intake ---------------------------------------------------------------------------------------------
 
-    def put_part(self, host_id: str, digest: str, body: bytes, *, leased_until_ns: int, now_ns: int) -> Future[bool]:
+    def put_part(
+        self, host_id: str, digest: str, body: bytes, *, leased_until_ns: int, now_ns: int
+    ) -> Future[bool]:
         """See the contract."""
         until, at = canonical.timestamp(leased_until_ns), canonical.timestamp(now_ns)
         return self._writer.submit(lambda db: intake.put_part(db, host_id, digest, body, until, at))
@@ -117,7 +121,7 @@ class SqliteStore:
         """See the contract."""
         return self._writer.submit(lambda db: intake.put_state(db, post))
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- reading --------------------------------------------------------------------------------------------
 
     def snapshots(self, *, at: str | None = None, host_id: str | None = None) -> list[Snapshot]:
         """See the contract."""
@@ -139,7 +143,7 @@ class SqliteStore:
         """See the contract."""
         return self._read(lambda db: audit.read(db, after, limit))
 
-    # -- upkeep --------------------------------------------------------------------------------------------------
+    # -- upkeep ---------------------------------------------------------------------------------------------
 
     def check_audit(self) -> int | None:
         """See the contract."""
@@ -161,11 +165,14 @@ class SqliteStore:
         """See the contract."""
         return self._writer.submit(lambda db: content.collect_garbage(db, canonical.timestamp(now_ns), batch))
 
-    # -- connections ---------------------------------------------------------------------------------------------
+    # -- connections ----------------------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
-        # Transactions are begun and ended by us. The connection of one thread is closed by another at the end.
-        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        # Transactions are begun and ended by us. The connection of one thread is closed by another at the
+        # end.
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
         # FULL: in WAL mode every commit is on disk before it is answered, also when the power goes.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = {_CACHE_KIB}")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who did what to what, and has nobody changed the record since? A chain: each record's hash covers the one before."""
+# ruff: noqa: S608 - statements are put together from constants of this package; values are always bound
+"""Who did what to what, and did nobody change the record? A chain: each hash covers the one before."""
 
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ _GENESIS = "0" * 64
 _COLUMNS = "id, at, actor, action, subject, detail, previous, hash"
 
 
-def append(db: sqlite3.Connection, *, at: str, actor: str, action: str, subject: str, **detail: object) -> None:
-    """Add one record. The caller's transaction makes the chain gapless. No secret may be among the details."""
+def append(
+    db: sqlite3.Connection, *, at: str, actor: str, action: str, subject: str, **detail: object
+) -> None:
+    """Add one record; the caller's transaction makes the chain gapless. No secret may be in the details."""
     row = db.execute("SELECT hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
     previous = row[0] if row else _GENESIS
     text = canonical.encode({name: value for name, value in detail.items() if value is not None}).decode()
@@ -28,7 +31,7 @@ def append(db: sqlite3.Connection, *, at: str, actor: str, action: str, subject:
 
 def read(db: sqlite3.Connection, after: int, limit: int) -> list[AuditRecord]:
     """Records with an id beyond `after`, oldest first."""
-    rows = db.execute(f"SELECT {_COLUMNS} FROM audit WHERE id > ? ORDER BY id LIMIT ?", (after, limit))  # noqa: S608 - a constant
+    rows = db.execute(f"SELECT {_COLUMNS} FROM audit WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
     return [
         AuditRecord(
             audit_id=row[0],
@@ -50,7 +53,7 @@ def first_broken(db: sqlite3.Connection) -> int | None:
     A chain cut off at its end still holds; only a copy of its last hash kept elsewhere shows that.
     """
     previous = _GENESIS
-    for number, *fields, digest in db.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY id"):  # noqa: S608 - a constant
+    for number, *fields, digest in db.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY id"):
         if fields[-1] != previous or _hash(*fields) != digest:
             return int(number)
         previous = digest

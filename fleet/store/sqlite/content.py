@@ -56,7 +56,10 @@ def body(db: sqlite3.Connection, digest: str) -> bytes | None:
 
 
 def available(db: sqlite3.Connection, host: int, section: str, digest: str) -> bool:
-    """Whether the part is here and this host may refer to it: it uploaded it, or has referred to it in this section before."""
+    """Whether the part is here and this host may refer to it in that section.
+
+    It may if it has uploaded it, or has referred to it there before.
+    """
     row = db.execute("SELECT id FROM part WHERE digest = ?", (digest,)).fetchone()
     if row is None:
         return False
@@ -102,7 +105,8 @@ def count(db: sqlite3.Connection, section: int, step: int) -> None:
 def collect_garbage(db: sqlite3.Connection, now: str, batch: int) -> Garbage:
     """Take away up to `batch` leases that have run out, and the parts among them that nothing else holds."""
     expired = db.execute(
-        "SELECT part, host FROM part_lease WHERE leased_until <= ? ORDER BY leased_until LIMIT ?", (now, batch)
+        "SELECT part, host FROM part_lease WHERE leased_until <= ? ORDER BY leased_until LIMIT ?",
+        (now, batch),
     ).fetchall()
     db.executemany("DELETE FROM part_lease WHERE part = ? AND host = ?", expired)
     parts = size = 0
@@ -140,15 +144,20 @@ def _take_apart(db: sqlite3.Connection, digest: str) -> None:
     received = body(db, digest)
     assert received is not None
     found = decode_part(received)
-    assets = [(_raw_digest(text), entry.asset, text) for entry in found for text in [canonical.encode(entry.asset)]]
-    locations = [(_raw_digest(text), entry.where, text) for entry in found for text in [canonical.encode(entry.where)]]
+    assets = [
+        (_raw_digest(text), entry.asset, text) for entry in found for text in [canonical.encode(entry.asset)]
+    ]
+    locations = [
+        (_raw_digest(text), entry.where, text) for entry in found for text in [canonical.encode(entry.where)]
+    ]
     db.executemany(
         "INSERT INTO asset (digest, kind, name, version, algorithm, bits, not_after, spki_sha256, json)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
         ((raw, *_columns(asset), text.decode()) for raw, asset, text in assets),
     )
     db.executemany(
-        "INSERT INTO location (digest, path, package, json) VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+        "INSERT INTO location (digest, path, package, json) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (digest) DO NOTHING",
         (
             (raw, where.path, where.package.name if where.package else None, text.decode())
             for raw, where, text in locations
@@ -176,7 +185,9 @@ def _raw_digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
 
 
-def _columns(asset: Asset) -> tuple[str, str | None, str | None, str | None, int | None, str | None, str | None]:
+def _columns(
+    asset: Asset,
+) -> tuple[str, str | None, str | None, str | None, int | None, str | None, str | None]:
     """What of an asset is worth a column: kind, name, version, algorithm, bits, not_after, spki_sha256.
 
     Taken by the names fields have, so that a new kind of asset needs no line here.

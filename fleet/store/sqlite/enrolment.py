@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: S608 - statements are put together from constants of this package; values are always bound
 """Which token lets which host in, and which hosts are no longer wanted?"""
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from fleet.enroll import Applicant
 from fleet.store.records import Enrolled, EnrolmentRefused, NewToken, Token
 from fleet.store.sqlite import audit, intake
 
-_TOKEN_COLUMNS = "id, uses_max, uses, created_at, created_by, expires_at, group_name, revoked_at, last_used_at"
+_COLUMNS = "id, uses_max, uses, created_at, created_by, expires_at, group_name, revoked_at, last_used_at"
 _Reason = Literal["unknown token", "expired token", "used-up token", "revoked token"]
 
 
@@ -21,7 +22,8 @@ def add_token(db: sqlite3.Connection, token: NewToken, actor: str, now_ns: int) 
     """Keep the hash of a new token."""
     at = canonical.timestamp(now_ns)
     added = db.execute(
-        "INSERT INTO token (sha256, group_name, uses_max, created_at, created_by, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO token (sha256, group_name, uses_max, created_at, created_by, expires_at)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
         (token.sha256, token.group, token.uses_max, at, actor, token.expires_at),
     )
     audit.append(
@@ -34,7 +36,7 @@ def add_token(db: sqlite3.Connection, token: NewToken, actor: str, now_ns: int) 
         expires_at=token.expires_at,
         group=token.group,
     )
-    return _token(db.execute(f"SELECT {_TOKEN_COLUMNS} FROM token WHERE id = ?", (added.lastrowid,)).fetchone())  # noqa: S608
+    return _token(db.execute(f"SELECT {_COLUMNS} FROM token WHERE id = ?", (added.lastrowid,)).fetchone())
 
 
 def revoke_token(db: sqlite3.Connection, token_id: int, actor: str, now_ns: int) -> bool:
@@ -51,7 +53,7 @@ def revoke_token(db: sqlite3.Connection, token_id: int, actor: str, now_ns: int)
 
 def tokens(db: sqlite3.Connection) -> list[Token]:
     """All tokens, oldest first."""
-    return [_token(row) for row in db.execute(f"SELECT {_TOKEN_COLUMNS} FROM token ORDER BY id")]  # noqa: S608
+    return [_token(row) for row in db.execute(f"SELECT {_COLUMNS} FROM token ORDER BY id")]
 
 
 def enroll(
@@ -64,8 +66,8 @@ def enroll(
         "SELECT id, sha256, group_name, uses_max, uses, expires_at, revoked_at FROM token WHERE sha256 = ?",
         (applicant.token_sha256,),
     ).fetchone()
-    # The look-up went through an index, whose time may tell of the hash's first bytes; of the token itself that tells
-    # nothing. The comparison is the one that counts.
+    # The look-up went through an index, whose time may tell of the hash's first bytes; of the token itself
+    # that tells nothing. The comparison is the one that counts.
     if token is not None and not hmac.compare_digest(token[1], applicant.token_sha256):
         token = None
     host = db.execute("SELECT id, token, revoked_at FROM host WHERE host_id = ?", (host_id,)).fetchone()
@@ -88,7 +90,8 @@ def enroll(
     db.execute("UPDATE token SET uses = uses + 1, last_used_at = ? WHERE id = ?", (at, token_id))
     if host is None:
         db.execute(
-            "INSERT INTO host (host_id, name, kind, group_name, machine_id_sha256, public_key, token, enrolled_at)"
+            "INSERT INTO host"
+            " (host_id, name, kind, group_name, machine_id_sha256, public_key, token, enrolled_at)"
             " VALUES (?, ?, 'agent', ?, ?, ?, ?, ?)",
             (
                 host_id,
@@ -103,7 +106,8 @@ def enroll(
     else:
         # The same key with another token: an operator moves the host. It keeps its history.
         db.execute(
-            "UPDATE host SET token = ?, group_name = COALESCE(?, group_name) WHERE id = ?", (token_id, group, host[0])
+            "UPDATE host SET token = ?, group_name = COALESCE(?, group_name) WHERE id = ?",
+            (token_id, group, host[0]),
         )
     audit.append(
         db,
@@ -130,7 +134,7 @@ def revoke_host(db: sqlite3.Connection, host_id: str, actor: str, now_ns: int) -
     return True
 
 
-def _refuse(  # noqa: PLR0913 - what a record of a refusal says
+def _refuse(
     db: sqlite3.Connection,
     at: str,
     origin: str,

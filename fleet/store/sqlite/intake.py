@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How does a post become history? The rules of seq, the parts it needs, and the intervals it opens and closes."""
+"""How does a post become history? The rules of seq, the parts it needs, the intervals it opens and closes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fleet.store.sqlite.intervals import Interval, coverage_of, open_intervals
 _SILENCE = dt.timedelta(hours=26)
 
 
-def put_part(  # noqa: PLR0913 - what the contract's put_part takes
+def put_part(
     db: sqlite3.Connection, host_id: str, digest: str, body: bytes, leased_until: str, at: str
 ) -> bool:
     """Keep an upload under a lease of its host."""
@@ -38,7 +38,8 @@ def put_state(db: sqlite3.Connection, post: Post) -> PostOutcome:
         return HostGone()
     manifest = post.manifest
     seen = db.execute(
-        "SELECT seq, manifest_digest, content_digest, answer, last_seen FROM host_seen WHERE host = ?", (host,)
+        "SELECT seq, manifest_digest, content_digest, answer, last_seen FROM host_seen WHERE host = ?",
+        (host,),
     ).fetchone()
     digest = canonical.digest(post.manifest_bytes)
     if seen is not None:
@@ -71,7 +72,8 @@ def put_state(db: sqlite3.Connection, post: Post) -> PostOutcome:
         _close(db, host, name, before[name], at)
     for part in {part for state in changed.values() for part in _digests(state)}:
         db.execute(
-            "DELETE FROM part_lease WHERE host = ? AND part = (SELECT id FROM part WHERE digest = ?)", (host, part)
+            "DELETE FROM part_lease WHERE host = ? AND part = (SELECT id FROM part WHERE digest = ?)",
+            (host, part),
         )
     answer = "accepted" if changed or vanished else "unchanged"
     _describe(db, host, manifest)
@@ -99,7 +101,7 @@ def _host(db: sqlite3.Connection, host_id: str) -> int | None:
 
 
 def _said(manifest: bytes) -> str:
-    """Digest of what a manifest says apart from its number and time: the same when nothing changed on the host.
+    """Digest of what a manifest says apart from its number and time: the same when nothing changed.
 
     Taken of the received fields, known to us or not, so that a newer agent's news are never taken for none.
     """
@@ -122,11 +124,13 @@ def _missing(
 ) -> tuple[str, ...]:
     """Parts that must be uploaded first: not here, or not shown by this host to be its own to name."""
     held = {digest for interval in before.values() for digest in _digests(interval.state)} | set(brought)
-    wanted = {(name, digest) for name, state in changed.items() for digest in _digests(state) if digest not in held}
+    wanted = {
+        (name, digest) for name, state in changed.items() for digest in _digests(state) if digest not in held
+    }
     return tuple(sorted({digest for name, digest in wanted if not content.available(db, host, name, digest)}))
 
 
-def _begin(  # noqa: PLR0913 - one interval after another
+def _begin(
     db: sqlite3.Connection, host: int, name: str, state: SectionState, before: Interval | None, at: str
 ) -> None:
     section = content.section_id(db, name, state)
@@ -157,7 +161,7 @@ def _kind(before: Interval | None, state: SectionState) -> ChangeKind:
     return "status" if before.state.parts == state.parts else "content"
 
 
-def _record(  # noqa: PLR0913 - the columns of a change
+def _record(
     db: sqlite3.Connection, host: int, name: str, at: str, kind: ChangeKind, old: int | None, new: int | None
 ) -> None:
     db.execute(
@@ -190,8 +194,8 @@ def _keep_manifest(db: sqlite3.Connection, host: int, post: Post, now: str) -> N
     db.execute(
         "INSERT INTO state (host, seq, collected_at, received_at, signature, live, manifest_zlib)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET seq = excluded.seq,"
-        " collected_at = excluded.collected_at, received_at = excluded.received_at, signature = excluded.signature,"
-        " live = excluded.live, manifest_zlib = excluded.manifest_zlib",
+        " collected_at = excluded.collected_at, received_at = excluded.received_at,"
+        " signature = excluded.signature, live = excluded.live, manifest_zlib = excluded.manifest_zlib",
         (
             host,
             post.manifest.seq,
@@ -204,7 +208,7 @@ def _keep_manifest(db: sqlite3.Connection, host: int, post: Post, now: str) -> N
     )
 
 
-def _see(  # noqa: PLR0913 - one small row
+def _see(
     db: sqlite3.Connection,
     host: int,
     post: Post,
@@ -222,8 +226,8 @@ def _see(  # noqa: PLR0913 - one small row
         )
         return
     db.execute(
-        "UPDATE host_seen SET last_seen = ?, skew_ms = ?, seq = ?, manifest_digest = ?, content_digest = ?, answer = ?"
-        " WHERE host = ?",
+        "UPDATE host_seen SET last_seen = ?, skew_ms = ?, seq = ?,"
+        " manifest_digest = ?, content_digest = ?, answer = ? WHERE host = ?",
         (now, post.skew_ms, post.manifest.seq, *answered, host),
     )
     if canonical.parse_timestamp(now) - canonical.parse_timestamp(last_seen) > _SILENCE:
@@ -234,7 +238,7 @@ def _see(  # noqa: PLR0913 - one small row
 
 
 def _after(now: str, before: Iterable[Interval]) -> str:
-    """Now, or a microsecond after the host's newest interval began, should our own clock have been set back since."""
+    """Now, or just after the host's newest interval began, should our own clock have been set back since."""
     newest = max((interval.valid_from for interval in before), default="")
     if now > newest:
         return now

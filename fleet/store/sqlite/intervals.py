@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What did a host's sections look like at a moment? Rows of host_section, made back into what the manifest said."""
+# ruff: noqa: S608 - statements are put together from constants of this package; values are always bound
+"""What were a host's sections at a moment? Rows of host_section, made back into what the manifest said."""
 
 from __future__ import annotations
 
@@ -46,14 +47,16 @@ class Interval:
 def coverage_of(state: SectionState) -> str | None:
     """The `coverage` column of a state; None where there is nothing to say."""
     text = canonical.encode(
-        _Coverage(skipped=state.skipped, examples=state.examples, rung=state.rung, rung_reason=state.rung_reason)
+        _Coverage(
+            skipped=state.skipped, examples=state.examples, rung=state.rung, rung_reason=state.rung_reason
+        )
     ).decode()
     return None if text == "{}" else text
 
 
 # A fleet's hosts share most of their sections, so most rows of a snapshot are the same few states.
 @functools.lru_cache(maxsize=16384)
-def state_of(  # noqa: PLR0913 - STATE_COLUMNS
+def state_of(
     detector: int,
     sampled: int,
     vendor: str | None,
@@ -80,25 +83,37 @@ def state_of(  # noqa: PLR0913 - STATE_COLUMNS
 def open_intervals(db: sqlite3.Connection, host: int) -> dict[str, Interval]:
     """The host's sections as of now, by name."""
     rows = db.execute(
-        "SELECT host_section.name, host_section.section, host_section.valid_from, " + STATE_COLUMNS +  # noqa: S608
-        " FROM host_section " + STATE_JOINS + " WHERE host_section.host = ? AND host_section.valid_to IS NULL",
+        "SELECT host_section.name, host_section.section, host_section.valid_from, "
+        + STATE_COLUMNS
+        + " FROM host_section "
+        + STATE_JOINS
+        + " WHERE host_section.host = ? AND host_section.valid_to IS NULL",
         (host,),
     )
     return {row[0]: Interval(row[1], row[2], state_of(*row[3:])) for row in rows}
 
 
-def sections_at(db: sqlite3.Connection, at: str | None, host: int | None) -> Iterator[tuple[int, str, SectionState]]:
+def sections_at(
+    db: sqlite3.Connection, at: str | None, host: int | None
+) -> Iterator[tuple[int, str, SectionState]]:
     """Host, name and state of every section at that moment (None: now), of one host or all."""
     where, values = ["host_section.valid_to IS NULL"], list[object]()
     if at is not None:
-        where = ["host_section.valid_from <= ?", "(host_section.valid_to IS NULL OR host_section.valid_to > ?)"]
+        where = [
+            "host_section.valid_from <= ?",
+            "(host_section.valid_to IS NULL OR host_section.valid_to > ?)",
+        ]
         values = [at, at]
     if host is not None:
         where.append("host_section.host = ?")
         values.append(host)
     rows = db.execute(
-        "SELECT host_section.host, host_section.name, " + STATE_COLUMNS +  # noqa: S608
-        " FROM host_section " + STATE_JOINS + " WHERE " + " AND ".join(where)
+        "SELECT host_section.host, host_section.name, "
+        + STATE_COLUMNS
+        + " FROM host_section "
+        + STATE_JOINS
+        + " WHERE "
+        + " AND ".join(where)
         + " ORDER BY host_section.host, host_section.name",
         values,
     )

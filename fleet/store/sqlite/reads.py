@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: S608 - statements are put together from constants of this package; values are always bound
 """What does the store know? Questions that change nothing."""
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from fleet.store.records import Change, Host, Snapshot
 from fleet.store.sqlite.intervals import STATE_COLUMNS, STATE_JOINS, sections_at, state_of
 
 _HOST = (
-    "SELECT host.id, host.host_id, host.kind, host.name, host.public_key, host.enrolled_at, host.group_name, host.labels,"
-    " host.machine_id_sha256, host.os, host.kernel, host.arch, host.agent_version, host.revoked_at,"
-    " host_seen.last_seen, host_seen.skew_ms, host_seen.seq"
+    "SELECT host.id, host.host_id, host.kind, host.name, host.public_key, host.enrolled_at,"
+    " host.group_name, host.labels, host.machine_id_sha256, host.os, host.kernel, host.arch,"
+    " host.agent_version, host.revoked_at, host_seen.last_seen, host_seen.skew_ms, host_seen.seq"
     " FROM host LEFT JOIN host_seen ON host_seen.host = host.id"
 )
 
@@ -64,7 +65,9 @@ def changes(db: sqlite3.Connection, after: int, limit: int, host_id: str | None)
     rows = db.execute(
         "SELECT change.cursor, change.at, host.host_id, change.name, change.kind, change.host"
         " FROM change JOIN host ON host.id = change.host"
-        " WHERE change.cursor > ?" + (" AND host.host_id = ?" if host_id else "") + " ORDER BY change.cursor LIMIT ?",
+        " WHERE change.cursor > ?"
+        + (" AND host.host_id = ?" if host_id else "")
+        + " ORDER BY change.cursor LIMIT ?",
         (after, host_id, limit) if host_id else (after, limit),
     )
     return [
@@ -83,8 +86,11 @@ def changes(db: sqlite3.Connection, after: int, limit: int, host_id: str | None)
 
 def _state(db: sqlite3.Connection, end: str, number: int, name: str, at: str) -> SectionState | None:
     row = db.execute(
-        "SELECT " + STATE_COLUMNS + " FROM host_section " + STATE_JOINS +  # noqa: S608
-        f" WHERE host_section.host = ? AND host_section.name = ? AND host_section.{end} = ?",
+        "SELECT "
+        + STATE_COLUMNS
+        + " FROM host_section "
+        + STATE_JOINS
+        + f" WHERE host_section.host = ? AND host_section.name = ? AND host_section.{end} = ?",
         (number, name, at),
     ).fetchone()
     return None if row is None else state_of(*row)

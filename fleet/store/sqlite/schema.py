@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tables are there, and how did they come to be? Named migrations, each one transaction, never edited once released.
+"""Which tables are there? Named migrations, each one transaction, never edited once released.
 
-Like git: parts, assets and locations are content-addressed and never change; a host's history is a list of intervals of
-sections. What a fleet shares is there once. A column that refers to a row is named after the row's table.
+Like git: parts, assets and locations are content-addressed and never change; a host's history is a list of
+intervals of sections. What a fleet shares is there once. A column that refers to a row is named after the
+row's table.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def hosts(db: Database) -> None:
             revoked_at TEXT
         )""",
         "CREATE INDEX host_name ON host(name)",
-        # What every post changes, also one that brings nothing new: kept apart, so that it stays one small row.
+        # What every post changes, also one that brings nothing new: kept apart, so that it stays one small
+        # row.
         """CREATE TABLE host_seen (
             host INTEGER PRIMARY KEY REFERENCES host(id),
             first_seen TEXT NOT NULL,
@@ -59,7 +61,8 @@ def hosts(db: Database) -> None:
             content_digest TEXT NOT NULL,
             answer TEXT NOT NULL
         )""",
-        # Times without a post, longer than hosts are quiet between two: what was known of a host then was already old.
+        # Times without a post, longer than hosts are quiet between two: what was known of a host then was
+        # already old.
         """CREATE TABLE host_silence (
             host INTEGER NOT NULL REFERENCES host(id),
             silent_from TEXT NOT NULL,
@@ -86,7 +89,8 @@ def hosts(db: Database) -> None:
 def content(db: Database) -> None:
     """What was found: parts as they were received, and the same taken apart."""
     for statement in (
-        # Digests of assets and locations are 32 raw bytes, because they are a third of what a unique entry costs.
+        # Digests of assets and locations are 32 raw bytes, because they are a third of what a unique entry
+        # costs.
         """CREATE TABLE asset (
             id INTEGER PRIMARY KEY,
             digest BLOB NOT NULL UNIQUE,
@@ -140,7 +144,8 @@ def content(db: Database) -> None:
             vendor_part INTEGER REFERENCES part(id),
             local_part INTEGER REFERENCES part(id)
         )""",
-        # NULLs differ from one another in a unique index, so an absent part counts as 0, which no part's id is.
+        # NULLs differ from one another in a unique index, so an absent part counts as 0, which no part's id
+        # is.
         """CREATE UNIQUE INDEX section_content
             ON section(name, detector, sampled, COALESCE(vendor_part, 0), COALESCE(local_part, 0))""",
         "CREATE INDEX section_vendor_part ON section(vendor_part)",
@@ -158,7 +163,8 @@ def content(db: Database) -> None:
 def history(db: Database) -> None:
     """Which host had which section from when to when, and how far its scanner got."""
     for statement in (
-        # `coverage` is what SectionState says beyond status and reason; NULL says nothing. `valid_to` NULL means now.
+        # `coverage` is what SectionState says beyond status and reason; NULL says nothing. `valid_to` NULL
+        # means now.
         """CREATE TABLE host_section (
             host INTEGER NOT NULL REFERENCES host(id),
             name TEXT NOT NULL,

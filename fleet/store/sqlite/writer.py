@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How do many writes share one durable commit? One thread that writes, and transactions that take in whatever is waiting.
+"""How do many writes share one durable commit? One thread, and transactions that take in what is waiting.
 
-A commit waits for the disk. While it does, more work arrives, and the next commit covers all of it: one fsync for many
-posts, and each is answered only after it. Every job runs in a savepoint of its own, so what goes wrong in one undoes
-that one alone.
+A commit waits for the disk. While it does, more work arrives, and the next commit covers all of it: one fsync
+for many posts, and each is answered only after it. Every job runs in a savepoint of its own, so what goes
+wrong in one undoes that one alone.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from fleet import errors
 
 T = TypeVar("T")
 
-# A transaction takes in work for at most this long, so that the first of it does not wait for the last. A commit
-# took 1 to 10 ms where it was measured.
+# A transaction takes in work for at most this long, so that the first of it does not wait for the last. A
+# commit took 1 to 10 ms where it was measured.
 _GATHER_S = 0.05
 _JOBS_MAX = 512
 
@@ -51,7 +51,7 @@ class _Job(Generic[T]):
 
 
 class _Attempt:
-    """A savepoint around one job: an error in it, a bug of ours included, undoes it and becomes its answer."""
+    """A savepoint around one job: an error in it, also a bug of ours, undoes it and becomes its answer."""
 
     def __init__(self, job: _Job[T], connection: sqlite3.Connection) -> None:
         self._job = job
@@ -118,7 +118,8 @@ class Writer:
         jobs: list[_Job[object]] = []
         more = True
         try:
-            # IMMEDIATE: a command of the operator may be writing too, and is waited for here, before any work is done.
+            # IMMEDIATE: a command of the operator may be writing too, and is waited for here, before any work
+            # is done.
             self._connection.execute("BEGIN IMMEDIATE")
             until = time.monotonic() + _GATHER_S
             job: _Job[object] | None = first
@@ -153,7 +154,7 @@ class Writer:
 
 
 def translate(error: sqlite3.Error) -> errors.StoreError:
-    """Ours for one of SQLite's: what passes by itself or by an operator's hand is `unavailable`, the rest is damage or a bug."""
+    """Ours for one of SQLite's: unavailable is what time or an operator can mend, the rest is damage."""
     if isinstance(error, sqlite3.OperationalError):
         ours: errors.StoreError = errors.StoreUnavailableError(f"the database cannot be written: {error}")
     else:

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does every endpoint share? Store, CA, clock, the fleet's pace, and turns for large bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from litestar import Request
+
+from fleet import errors
+from fleet.authority import Authority
+from fleet.config import LEASE_S, NEXT_POST_S_DEFAULT
+from fleet.enroll import PseudonymKey
+from fleet.store import Store
+
+T = TypeVar("T")
+AnyRequest = Request[Any, Any, Any]
+
+# A write that has not become durable by then will not do the sender any good; it may still happen, and a
+# repeat is harmless.
+_DURABLE_S = 30.0
+# How many wrong enrolments are taken before they are slowed down, and how many a second after that. Guessing
+# 256 bits is hopeless anyhow; this bounds what a stranger can add to the audit log: 86,400 records a day.
+_REFUSALS_MAX = 20
+_REFUSALS_PER_S = 1.0
+
+
+class Throttle:
+    """A bucket that refusals empty and time fills."""
+
+    def __init__(self, size: int, per_s: float) -> None:
+        self._size = size
+        self._per_s = per_s
+        self._left = float(size)
+        self._filled_at = time.monotonic()
+
+    def _fill(self) -> None:
+        now = time.monotonic()
+        self._left = min(self._size, self._left + (now - self._filled_at) * self._per_s)
+        self._filled_at = now
+
+    def is_empty(self) -> bool:
+        """Whether nothing more may be tried now."""
+        self._fill()
+        return self._left < 1
+
+    def take(self) -> None:
+        """Count one."""
+        self._fill()
+        self._left -= 1
+
+
+@dataclass(kw_only=True)
+class Collector:
+    """One running collector."""
+
+    store: Store
+    authority: Authority
+    pseudonym_key: PseudonymKey
+    next_post_s: int = NEXT_POST_S_DEFAULT
+    lease_s: int = LEASE_S
+    refusals: Throttle = field(default_factory=lambda: Throttle(_REFUSALS_MAX, _REFUSALS_PER_S))
+    # Bodies beyond bodies.LARGE_BYTES, compressed, in memory at once: at most 16 x 8 MiB.
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
+    # Whole documents, whose senders are known only after parsing up to 64 MiB.
+    documents: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+    @property
+    def pace(self) -> str:
+        """What every answer says about the next post: a structured dictionary (RFC 8941)."""
+        return f"next_post_s={self.next_post_s}, rescan=?0"
+
+    def now_ns(self) -> int:
+        """Server time, which orders everything."""
+        return time.time_ns()
+
+    async def durable(self, future: Future[T]) -> T:
+        """The answer of a write, once it is on disk.
+
+        Raises:
+            errors.StoreError: nothing was written.
+        """
+        try:
+            async with asyncio.timeout(_DURABLE_S):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise errors.StoreUnavailableError(f"not durable after {_DURABLE_S:.0f} s") from error
+
+
+def collector_of(request: AnyRequest) -> Collector:
+    """The collector that serves this request."""
+    collector = request.app.state.collector
+    assert isinstance(collector, Collector)
+    return collector
