@@ -57,11 +57,13 @@ bpf:  ## compile the kernel half
 agent: venv bpf  ## freeze the agent into one file: dist/fleet-agent
 	@$(MAKE) dist/fleet-agent
 
-dist/fleet-agent: build.spec pyproject.toml requirements-dev.txt $(shell find agent -type f ! -name '*.pyc') $(wildcard bpf/*.bpf.o)
+dist/fleet-agent: build.spec requirements-agent.txt requirements-dev.txt $(shell find agent -type f ! -name '*.pyc') $(wildcard bpf/*.bpf.o)
 	@echo "agent: building $@"
-	@SOURCE_DATE_EPOCH=315532800 PYTHONHASHSEED=0 $(PY) -m PyInstaller --noconfirm --log-level WARN \
-		--distpath dist --workpath build/pyinstaller build.spec
-	@touch $@
+	@rm -rf build/pyinstaller
+	@SOURCE_DATE_EPOCH=315532800 PYTHONHASHSEED=0 PYINSTALLER_CONFIG_DIR=build/pyinstaller-cache PYI_LOG_LEVEL=WARN \
+		$(PY) -m PyInstaller --noconfirm \
+		--distpath build/pyinstaller/dist --workpath build/pyinstaller/work build.spec
+	@mkdir -p dist && mv -f build/pyinstaller/dist/fleet-agent $@
 
 .PHONY: lint
 lint: venv  ## check style, types, imports and the kernel half
