@@ -9,16 +9,24 @@ import pkgutil
 from types import ModuleType
 
 
-def plugins(folder: ModuleType) -> dict[str, ModuleType]:
-    """Modules of a plug-in folder by name, sorted by name.
+def names(folder: ModuleType) -> list[str]:
+    """Names of the plug-ins in a folder, sorted; nothing is imported.
 
     Args:
         folder: the package; names that begin with an underscore are not plug-ins.
     """
-    names = sorted(
-        found.name for found in pkgutil.iter_modules(folder.__path__) if not found.name.startswith("_")
-    )
-    return {name: importlib.import_module(f"{folder.__name__}.{name}") for name in names}
+    found = pkgutil.iter_modules(folder.__path__)
+    return sorted(module.name for module in found if not module.name.startswith("_"))
+
+
+def plugin(folder: ModuleType, name: str) -> ModuleType:
+    """The plug-in of that name, imported."""
+    return importlib.import_module(f"{folder.__name__}.{name}")
+
+
+def plugins(folder: ModuleType) -> dict[str, ModuleType]:
+    """All plug-ins of a folder by name, sorted by name."""
+    return {name: plugin(folder, name) for name in names(folder)}
 
 
 def help_text(module: ModuleType) -> str:

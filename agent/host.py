@@ -157,6 +157,15 @@ class Host:
         except OSError as error:
             raise errors.host_error(error, path) from error
 
+    def list_directories(self, path: str) -> list[str]:
+        """Names of the directories in a directory, links not among them, sorted by bytes. Raises HostError."""
+        try:
+            with os.scandir(self.outside(path)) as found:
+                names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            raise errors.host_error(error, path) from error
+        return sorted(names, key=os.fsencode)
+
     # -- processes
     # -----------------------------------------------------------------------------------------------
 

@@ -8,15 +8,17 @@ it is the agent's own and readable by nobody else.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
-from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from agent.model import canonical, limits
-from agent.model.inventory import Entry
+from agent.model.inventory import Entry, SkipReason
+from agent.scanners import Scan, Spec
+from agent.state import StateDirectory
 
 # A job that runs weekly is still seen as in use; a month would hide that something has stopped.
 KEEP_DAYS = 8
@@ -34,8 +36,8 @@ class SectionMemory(Struct, omit_defaults=True, kw_only=True):
 
     detector: int
     seen: dict[str, Remembered] = {}
-    status: str = "complete"
-    reason: str | None = None
+    looked: Annotated[str | None, Meta(description="Day of the last look.")] = None
+    skipped: dict[SkipReason, int] = {}
     rung: str | None = None
     rung_reason: str | None = None
 
@@ -45,32 +47,33 @@ class Memory(Struct, omit_defaults=True, kw_only=True):
 
     sections: dict[str, SectionMemory] = {}
 
-    def see(self, section: str, detector: int, entries: Iterable[Entry], today: dt.date) -> list[Entry]:
-        """Remember what was seen today; answer all that was seen within KEEP_DAYS.
+    def see(self, section: str, spec: Spec, scan: Scan, today: dt.date) -> Scan:
+        """Remember what a look found today; answer the same look with all that was seen within KEEP_DAYS.
 
         A step of the detector forgets the section: what an older reading called by another key must not
         linger.
         """
         memory = self.sections.get(section)
-        if memory is None or memory.detector != detector:
-            memory = self.sections[section] = SectionMemory(detector=detector)
-        for entry in entries:
+        if memory is None or memory.detector != spec.detector:
+            memory = self.sections[section] = SectionMemory(detector=spec.detector)
+        for entry in scan.entries:
             memory.seen[entry.key] = Remembered(entry=entry, day=today.isoformat())
-        return self.recall(section, today)
+        memory.looked = today.isoformat()
+        memory.skipped = {reason: count for reason, count in scan.skipped.items() if reason != "vanished"}
+        memory.rung, memory.rung_reason = scan.rung, scan.rung_reason
+        return dataclasses.replace(scan, entries=_fresh(memory, today))
 
-    def recall(self, section: str, today: dt.date) -> list[Entry]:
-        """All that was seen within KEEP_DAYS; what is older is forgotten."""
+    def recall(self, section: str, spec: Spec, today: dt.date) -> Scan:
+        """The section as its last look left it, for a run in which nobody looked."""
         memory = self.sections.get(section)
-        if memory is None:
-            return []
-        oldest = (today - dt.timedelta(days=KEEP_DAYS)).isoformat()
-        kept = {key: seen for key, seen in memory.seen.items() if seen.day >= oldest}
-        if len(kept) > limits.ENTRIES_MAX:
-            # The latest seen are kept; ties are broken by key so that the same memory forgets the same.
-            ranked = sorted(kept, key=lambda key: (kept[key].day, key), reverse=True)[: limits.ENTRIES_MAX]
-            kept = {key: kept[key] for key in ranked}
-        memory.seen = kept
-        return [seen.entry for _, seen in sorted(kept.items())]
+        if memory is None or memory.detector != spec.detector or (memory.looked or "") < _oldest(today):
+            return Scan(absent=f"nobody looked within {KEEP_DAYS} days")
+        return Scan(
+            entries=_fresh(memory, today),
+            skipped=dict(memory.skipped),
+            rung=memory.rung,
+            rung_reason=memory.rung_reason,
+        )
 
     def encode(self) -> bytes:
         """Bytes for the memory's file."""
@@ -90,3 +93,45 @@ def decode(data: bytes) -> Memory:
         raise canonical.MalformedDocumentError(
             f"the memory of sampled sections cannot be read: {error}"
         ) from error
+
+
+def _fresh(memory: SectionMemory, today: dt.date) -> list[Entry]:
+    """All that was seen within KEEP_DAYS; what is older is forgotten."""
+    kept = {key: seen for key, seen in memory.seen.items() if seen.day >= _oldest(today)}
+    if len(kept) > limits.ENTRIES_MAX:
+        # The latest seen are kept; ties are broken by key so that the same memory forgets the same.
+        ranked = sorted(kept, key=lambda key: (kept[key].day, key), reverse=True)[: limits.ENTRIES_MAX]
+        kept = {key: kept[key] for key in ranked}
+    memory.seen = kept
+    return [seen.entry for _, seen in sorted(kept.items())]
+
+
+def _oldest(today: dt.date) -> str:
+    """The oldest day that still counts."""
+    return (today - dt.timedelta(days=KEEP_DAYS)).isoformat()
+
+
+_FILE = "memory"
+# 50,000 entries of two sections with 300 bytes each.
+_FILE_BYTES_MAX = 64 * 1024 * 1024
+
+
+def load(state: StateDirectory) -> tuple[Memory, str | None]:
+    """The memory kept in a state directory, and a complaint when a damaged one was set aside.
+
+    Raises:
+        StateError: the directory cannot be read or trusted.
+    """
+    data = state.read(_FILE, _FILE_BYTES_MAX)
+    if data is None:
+        return Memory(), None
+    try:
+        return decode(data), None
+    except canonical.MalformedDocumentError as error:
+        state.set_aside(_FILE)
+        return Memory(), f"{error}; it is in quarantine and a new one begins"
+
+
+def save(state: StateDirectory, memory: Memory) -> None:
+    """Keep the memory. Raises StateError."""
+    state.write(_FILE, memory.encode())

@@ -21,14 +21,25 @@ from collections.abc import Sequence
 
 import agent
 from agent import discover, errors
+from agent.state import PATH_DEFAULT
+
+# A window costs every process of the host a little; a day of it is a mistake or another tool's work.
+SECONDS_MAX = 86_400
 
 EPILOG = """exit codes:
   0 complete   1 failure   2 usage   3 missing privilege   4 kernel
   5 nothing could be attached   6 done, but coverage is partial (with --strict)"""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line, found by folder."""
+def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line, found by folder.
+
+    Args:
+        argv: the words to be parsed. Where they name a subcommand, only that one is imported: start-up is most
+            of what a short command costs.
+    """
+    found = discover.names(sys.modules[__name__])
+    wanted = argv[0].replace("-", "_") if argv else ""
     parser = argparse.ArgumentParser(
         prog="fleet-agent",
         description="See which cryptography is on this host, and state it with evidence.",
@@ -38,7 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"fleet-agent {agent.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in discover.plugins(sys.modules[__name__]).items():
+    for name in [wanted] if wanted in found else found:
+        module = discover.plugin(sys.modules[__name__], name)
         _, _, examples = (inspect.getdoc(module) or "").partition("Examples:\n")
         sub = commands.add_parser(
             name.replace("_", "-"),
@@ -55,8 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every error we raise on purpose is one line on stderr and an exit code."""
+    words = sys.argv[1:] if argv is None else argv
     try:
-        args = build_parser().parse_args(argv)
+        args = build_parser(words).parse_args(words)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -78,8 +91,18 @@ def say(words: str) -> None:
     print(f"fleet-agent: {safe}", file=sys.stderr)
 
 
-def count(text: str) -> int:
+def seconds(text: str) -> int:
     """A number of seconds, whole and above 0, for argparse."""
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1 to 86400")
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1 to {SECONDS_MAX}")
     return int(text)
+
+
+def add_state_dir(parser: argparse.ArgumentParser) -> None:
+    """The option that names the agent's own directory."""
+    parser.add_argument(
+        "--state-dir",
+        default=os.environ.get("CRYPTOFLEET_STATE", PATH_DEFAULT),
+        metavar="DIR",
+        help=f"the agent's own directory (default: $CRYPTOFLEET_STATE, else {PATH_DEFAULT})",
+    )

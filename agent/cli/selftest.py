@@ -19,8 +19,8 @@ import msgspec
 
 import agent
 from agent import cli, discover, errors, formats, scanners, sinks
-from agent.kernel import object as bpf_object
 from agent.kernel import probes
+from agent.kernel.object import read_image
 from agent.model import canonical, schema
 
 
@@ -41,8 +41,19 @@ def report() -> dict[str, Any]:
         "probes": sorted(discover.plugins(probes)),
         "formats": sorted(discover.plugins(formats)),
         "sinks": sorted(discover.plugins(sinks)),
-        "bpf_objects": {name: canonical.digest(data) for name, data in sorted(bpf_object.carried().items())},
+        "bpf_objects": _bpf_objects(),
     }
+
+
+def _bpf_objects() -> dict[str, str]:
+    """Digests of the compiled kernel half, by probe; a probe whose object is not there is left out."""
+    found = {}
+    for name in discover.plugins(probes):
+        try:
+            found[name] = canonical.digest(read_image(name))
+        except errors.AttachError as error:
+            cli.say(str(error))
+    return found
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
         for kind in ("commands", "scanners", "probes", "formats", "sinks", "bpf_objects")
         if not found[kind]
     ]
+    if set(found["bpf_objects"]) != set(found["probes"]):
+        missing.append("the BPF object of a probe")
     if schema.PATH.read_text() != schema.text():
         missing.append("the published schema (it differs from the types)")
     if args.format == "json":

@@ -23,7 +23,7 @@ from agent.model.inventory import Entry, SkipReason, Status
 
 # Something was there that we did not see. A vanished thing is not there any more; a malformed one was seen
 # for what it is.
-_HIDING: tuple[SkipReason, ...] = ("denied", "unreadable", "too_large", "budget", "network_fs")
+_HIDING: tuple[SkipReason, ...] = ("denied", "unreadable", "too_large", "budget", "network_fs", "lost")
 _WORDS: dict[SkipReason, str] = {
     "denied": "not permitted",
     "unreadable": "not readable",
@@ -32,6 +32,7 @@ _WORDS: dict[SkipReason, str] = {
     "malformed": "malformed",
     "budget": "left when the budget was spent",
     "network_fs": "on network file systems, which are never touched",
+    "lost": "lost between the kernel and us",
 }
 
 

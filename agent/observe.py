@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which program was seen using which cryptographic file? One timed window over the kernel, as a section.
+
+Events tell of processes and moments; what is kept tells of executables, units and files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Self
+
+import msgspec
+
+from agent import errors
+from agent.cgroups import CgroupPlacements
+from agent.document import Outcome
+from agent.host import Host
+from agent.kernel.fold import Observation, fold
+from agent.kernel.monitor import Window, open_window
+from agent.kernel.probes.file_open import DELETED, FileOpen
+from agent.model.asset import FileUse
+from agent.model.inventory import Entry
+from agent.model.location import Location
+from agent.procfs.cgroup import Placement
+from agent.scanners import Scan, Spec
+
+SECTION = "observed_files"
+SPEC = Spec(
+    detector=1,
+    reads=("open, openat, openat2 and creat of files named like keys and certificates, by eBPF",),
+    needs=("CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"),
+    cost="medium",
+    sampled=True,
+    default=False,
+)
+
+
+class Watch:
+    """A window that is open: its events, and what they fold into. A context manager."""
+
+    def __init__(self, host: Host, window: Window) -> None:
+        self._host = host
+        self._window = window
+        self._placements = CgroupPlacements(host)
+
+    def __enter__(self) -> Self:
+        self._window.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._window.close()
+
+    def stop(self) -> None:
+        """End at the next look; for signal handlers."""
+        self._window.stop()
+
+    def placement(self, event: FileOpen) -> Placement:
+        """The unit and container of the process that an event tells of."""
+        return self._placements.of(event.cgroup_id)
+
+    def scan(self, see: Callable[[FileOpen], None] = lambda _event: None) -> Scan:
+        """Watch until the window is over; every event is shown to `see` as it comes."""
+        labels: dict[str, Placement] = {}
+
+        def label(event: FileOpen) -> str:
+            placement = self.placement(event)
+            labels[placement.label] = placement
+            return placement.label
+
+        folded = fold(self._shown(see), label)
+        scan = Scan(entries=[_entry(one, labels[one.unit]) for one in folded.observations])
+        self._account(scan, folded.overflow)
+        return scan
+
+    def _shown(self, see: Callable[[FileOpen], None]) -> Iterator[FileOpen]:
+        for event in self._window.events():
+            if isinstance(event, FileOpen):
+                see(event)
+                # An upgraded program is still that program; its key must not change with it.
+                exe = None if event.exe is None else event.exe.removesuffix(DELETED)
+                yield msgspec.structs.replace(event, exe=exe)
+
+    def _account(self, scan: Scan, overflow: int) -> None:
+        """What the window did not see goes into the coverage."""
+        refused = dict(self._window.refused)
+        for stats in self._window.stats():
+            scan.rung = stats.rung
+            refused.update(stats.refused)
+            scan.live[f"{stats.probe}_events"] = stats.delivered + stats.folded
+            scan.live[f"{stats.probe}_lost"] = stats.unseen
+            if stats.unseen:
+                scan.skipped["lost"] = scan.skipped.get("lost", 0) + stats.unseen
+        if overflow:
+            scan.skipped["budget"] = overflow
+        if refused:
+            scan.rung_reason = "; ".join(f"{name}: {reason}" for name, reason in sorted(refused.items()))
+
+
+def open_watch(host: Host, duration_s: float | None, *, is_folding: bool) -> Watch:
+    """Attach the probes and begin. With `is_folding` the kernel counts repeated opens and reports one.
+
+    Raises:
+        PrivilegeError, KernelError, AttachError: nothing can be watched; the message says why and what to do.
+    """
+    return Watch(host, open_window(host, ("file_open",), duration_s=duration_s, is_folding=is_folding))
+
+
+def observe(host: Host, duration_s: float) -> Outcome:
+    """One window as a section's outcome: a kernel that refuses is a failed section with its reason."""
+    try:
+        with open_watch(host, duration_s, is_folding=True) as watch:
+            return Outcome(spec=SPEC, scan=watch.scan())
+    except errors.AgentError as error:
+        return Outcome(spec=SPEC, failure=str(error))
+
+
+def _entry(one: Observation, placement: Placement) -> Entry:
+    access = (("read",) if one.is_read else ()) + (("write",) if one.is_written else ())
+    return Entry(
+        key=f"{one.exe} {one.unit} {one.file}",
+        asset=FileUse(access=access, results=tuple(sorted(one.outcomes))),
+        where=Location(path=one.file, exe=one.exe, unit=placement.unit, container=placement.container),
+    )
