@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do imports point one way, and would it be noticed if they did not?
 
-The contracts stand in pyproject.toml. A contract that matches nothing is kept for ever, so each is broken here
-once, in a copy.
+The contracts stand in pyproject.toml. A contract that matches nothing is kept for ever, so each is broken
+here once, in a copy.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def copy(house: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_imports_point_one_way(house: Path) -> None:
-    """An old agent can be judged by a new policy because what sees and what judges share only a vocabulary."""
+    """An old agent can be judged by a new policy because seeing and judging share only words."""
     assert check(house) == (0, set())
 
 
