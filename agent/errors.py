@@ -115,7 +115,7 @@ class CollectorError(AgentError):
 
 
 class UnreachableError(CollectorError):
-    """Network or TLS, or the collector cannot take it now: try again later, after `retry_after_s` where it said so."""
+    """Network, TLS, or not now: try again later, not before `retry_after_s` where the collector said so."""
 
     def __init__(self, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(message)

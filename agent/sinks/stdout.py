@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Standard output: the whole document on one line, for a pipe or a run over SSH."""
+
+from __future__ import annotations
+
+import sys
+
+from msgspec import Struct
+
+from agent.document import Draft
+from agent.sinks import Context, Receipt, Spec, whole_document
+
+
+class Settings(Struct, frozen=True):
+    """None."""
+
+
+SPEC = Spec(settings=Settings, enrolled=False)
+
+
+def send(draft: Draft, settings: Settings, context: Context) -> Receipt:
+    """Print the document.
+
+    Raises:
+        BrokenPipeError: the reader has gone; the command line ends quietly on it.
+        StateError: the host's key is there and cannot be used.
+    """
+    sys.stdout.buffer.write(whole_document(draft, context) + b"\n")
+    sys.stdout.buffer.flush()
+    return Receipt(where="standard output", outcome="written")
