@@ -161,8 +161,8 @@ def test_a_build_elsewhere_gives_the_same_bytes(frozen_agent: Path, house: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["click", "sqlite3", "multiprocessing"])
+def test_the_build_refuses_what_is_not_for_hosts(house: Path, tmp_path: Path, name: str) -> None:
     """It must fail here, not on a host: a library of the server's, one of Python's, one merely left out."""
-    """It must fail here and not on a host: a library of the server's, of Python's, and one merely left out."""
     # Given an agent that imports it somewhere deep
     place = copy_house(house, tmp_path)
     planted = place / "agent" / "formats" / "planted.py"
