@@ -249,7 +249,7 @@ class Library:
         return value.raw
 
     def keys(self, fd: int, key_bytes: int) -> Iterator[bytes]:
-        """Keys of a map in no order. One may come twice: the kernel begins anew when a key vanishes meanwhile."""
+        """Keys of a map in no order; one may come twice, when another vanishes meanwhile."""
         key = None
         following = ctypes.create_string_buffer(key_bytes)
         while self._c.bpf_map_get_next_key(fd, key, following) == 0:

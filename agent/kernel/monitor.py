@@ -67,9 +67,9 @@ class Window:
         self._is_stopped = True
 
     def events(self) -> Iterator[Event]:
-        """Events as they come, each probe's in the order of its ring; at the end, what was still in the rings.
+        """Events as they come, each probe's in the order of its ring; what is left in the rings at the end.
 
-        Where equal events were folded, the reported ones come once more at the end with the count of the others.
+        Where equal events were folded, the reported ones come again at the end with the others' count.
         """
         for given, event in enumerate(self._stream(), start=1):
             yield event

@@ -80,8 +80,8 @@ class BpfObject:
         ]
         sizes = [len(value) for value in values]
         if sizes != [len(data)]:
-            said = f"libbpf: .rodata of {sizes} bytes, this agent writes {len(data)}: they are of different builds\n"
-            raise BpfError("prepare", self.name, None, errno.EINVAL, said)
+            said = f".rodata of {sizes} bytes, this agent writes {len(data)}: they are of different builds"
+            raise BpfError("prepare", self.name, None, errno.EINVAL, f"libbpf: {said}")
         ctypes.memmove(values[0], data, len(data))
 
     def set_ring_bytes(self, size: int) -> None:

@@ -88,7 +88,7 @@ def attach_reason(host: Host, error: BpfError) -> str:
 def own_pid_namespace(host: Host) -> tuple[int, int]:
     """The kernel's device number and inode of our pid namespace; (0, 0) in the initial one, which sees all.
 
-    In another one process numbers of the kernel mean nothing to us, and processes outside are not ours to report.
+    In another one the kernel's process numbers mean nothing to us, and processes outside are not ours.
     """
     status = host.stat("/proc/self/ns/pid")
     if status.st_ino == INITIAL_PID_NAMESPACE:

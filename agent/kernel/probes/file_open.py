@@ -29,8 +29,7 @@ from agent.model import canonical
 
 SPEC = Spec(
     names=NameFilter(
-        # Those that crypto-tracer knew, then the other containers of keys and certificates that have a usual
-        # name.
+        # Those that crypto-tracer knew, then other usual names of containers of keys and certificates.
         suffixes=(
             b".pem",
             b".crt",
@@ -52,8 +51,7 @@ SPEC = Spec(
     needs=("CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"),
     kernel="5.15",
     cost="about 0.6 us for every open on the host, 2 us for one that is reported",
-    # A directory that is listed is no file of cryptography; the files in it show themselves when they are
-    # opened.
+    # A directory that is listed is no file of cryptography; the files in it show when they are opened.
     flags_ignored=os.O_DIRECTORY,
     can_fold=True,
 )
@@ -62,23 +60,10 @@ SPEC = Spec(
 # (asm/fcntl.h).
 _LARGEFILE = {"x86_64": 0o100000, "aarch64": 0o400000}
 _NAMES = (
-    "O_APPEND",
-    "O_ASYNC",
-    "O_CLOEXEC",
-    "O_CREAT",
-    "O_DIRECT",
-    "O_DIRECTORY",
-    "O_DSYNC",
-    "O_EXCL",
-    "O_NOATIME",
-    "O_NOCTTY",
-    "O_NOFOLLOW",
-    "O_NONBLOCK",
-    "O_PATH",
-    "O_SYNC",
-    "O_TMPFILE",
-    "O_TRUNC",
-)
+    "O_APPEND", "O_ASYNC", "O_CLOEXEC", "O_CREAT", "O_DIRECT", "O_DIRECTORY",
+    "O_DSYNC", "O_EXCL", "O_NOATIME", "O_NOCTTY", "O_NOFOLLOW", "O_NONBLOCK",
+    "O_PATH", "O_SYNC", "O_TMPFILE", "O_TRUNC",
+)  # fmt: skip
 # Those of several bits come first: O_SYNC holds the bit of O_DSYNC, O_TMPFILE that of O_DIRECTORY.
 _FLAGS = sorted(
     [(getattr(os, name), name) for name in _NAMES] + [(_LARGEFILE.get(os.uname().machine, 0), "O_LARGEFILE")],

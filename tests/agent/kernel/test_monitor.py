@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a window end when it should, lose nothing then, and refuse what means nothing? With unreal probes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from agent import discover, errors
+from agent.host import Host
+from agent.kernel import monitor, preflight
+from agent.kernel.monitor import Window, open_window
+from agent.kernel.probes import Event
+from agent.kernel.probes.file_open import FileOpen
+from agent.kernel.source import Source
+
+
+def opened(pid: int, count: int = 1) -> FileOpen:
+    """An event that is told apart by its process number."""
+    return FileOpen(
+        timestamp="2026-11-01T00:00:00.000000Z", pid=pid, tid=pid, uid=0, gid=0, process="x",
+        file="/x.pem", flags="O_RDONLY", result=3, count=count,
+    )  # fmt: skip
+
+
+class FakeSource:
+    """Gives one batch at each look, and what is left once it is detached."""
+
+    def __init__(
+        self, batches: list[list[Event]], rest: list[Event], folds: list[Event] | None = None
+    ) -> None:
+        self.batches = batches
+        self.rest = rest
+        self.folded = folds or []
+        self.log: list[str] = []
+        self.offsets: list[int] = []
+
+    def drain(self, wall_offset_ns: int) -> Iterator[Event]:
+        self.offsets.append(wall_offset_ns)
+        self.log.append("drain")
+        if "detach" in self.log:
+            yield from self.rest
+            self.rest = []
+        elif self.batches:
+            yield from self.batches.pop(0)
+
+    def folds(self, wall_offset_ns: int) -> Iterator[Event]:
+        self.log.append("folds")
+        yield from self.folded
+
+    def detach(self) -> None:
+        self.log.append("detach")
+
+    def close(self) -> None:
+        self.log.append("close")
+
+
+def window(source: FakeSource, duration_s: float | None = None, events_max: int | None = None) -> Window:
+    """A window over one such source."""
+    made = Window(Host(), [cast("Source", source)], {})
+    made.limit(duration_s, events_max, interval_s=0.001)
+    return made
+
+
+def test_what_is_in_the_ring_when_time_is_up_is_still_delivered() -> None:
+    """An open a moment before the end is inside the window."""
+    # Given events at some looks, and some more when it is over
+    source = FakeSource([[opened(1)], [], [opened(2)]], rest=[opened(3)], folds=[opened(4, count=9)])
+    # When the window runs out
+    with window(source, duration_s=0.05) as running:
+        pids = [event.pid for event in running.events()]
+    # Then all of them came, and the programs were detached before the last look
+    assert pids == [1, 2, 3, 4]
+    assert source.log[-4:] == ["detach", "drain", "folds", "close"]
+
+
+def test_stop_ends_it_without_losing_anything() -> None:
+    """Ctrl-C is an ordinary end."""
+    # Given a window without an end
+    source = FakeSource([[opened(1)], [opened(2)]], rest=[opened(3)])
+    with window(source) as running:
+        pids = []
+        # When it is stopped while events are being read
+        for event in running.events():
+            pids.append(event.pid)
+            if event.pid == 2:
+                running.stop()
+    # Then what was still in the ring came too
+    assert pids == [1, 2, 3]
+
+
+def test_a_number_of_events_ends_it() -> None:
+    """And the programs are detached at once, not when somebody gets round to it."""
+    # Given more events than wanted
+    source = FakeSource([[opened(1), opened(2), opened(3)]], rest=[opened(4)])
+    # When the window is limited
+    with window(source, events_max=2) as running:
+        pids = [event.pid for event in running.events()]
+        log = list(source.log)
+    # Then there are no more
+    assert pids == [1, 2]
+    assert log[-1] == "detach"
+
+
+def test_leaving_early_detaches_and_frees() -> None:
+    """An exception in what reads the events must not leave programs in the kernel."""
+    source = FakeSource([[opened(1)]], rest=[])
+    with pytest.raises(ZeroDivisionError), window(source) as running:
+        sum(event.pid / 0 for event in running.events())
+    assert source.log[-1] == "close"
+
+
+def test_the_wall_clock_is_asked_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is set, events that come later are told by the new one."""
+    # Given a wall clock that is set forward by an hour between two looks
+    host = Host()
+    clock = iter(range(0, 10**9 * 3600 * 100, 10**9 * 3600))
+    monkeypatch.setattr(host, "now_ns", lambda: next(clock))
+    source = FakeSource([[opened(1)], [opened(2)]], rest=[])
+    # When there are two looks
+    made = Window(host, [cast("Source", source)], {})
+    made.limit(None, 2, interval_s=0.001)
+    with made as running:
+        list(running.events())
+    # Then each had its own offset
+    assert len(set(source.offsets)) == 2
+
+
+def test_an_unknown_probe_is_a_usage_error_that_names_the_known_ones() -> None:
+    """Before anything is loaded."""
+    with pytest.raises(errors.UsageError, match=r"no such probe: nonsense; there are .*file_open"):
+        open_window(Host(), ["nonsense"])
+
+
+def test_a_host_that_is_a_directory_cannot_be_monitored(tmp_path: Path) -> None:
+    """Else the running kernel's events would be told as those of the directory."""
+    with pytest.raises(errors.UsageError, match="only the running host"):
+        open_window(Host(str(tmp_path)))
+
+
+def test_a_probe_that_fails_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One probe's kernel feature may be missing where another's is there."""
+    # Given two probes, one of which cannot be attached
+    good = FakeSource([[opened(1)]], rest=[])
+
+    def make(host: Host, name: str, *_: object, **__: object) -> FakeSource:
+        if name == "bad":
+            raise errors.AttachError("no program of bad could be attached: reasons")
+        return good
+
+    monkeypatch.setattr(monitor, "Source", make)
+    monkeypatch.setattr(preflight, "require_privilege", lambda _: None)
+    monkeypatch.setattr(preflight, "require_kernel", lambda _: None)
+    monkeypatch.setattr(discover, "plugins", lambda _: dict.fromkeys(("bad", "good")))
+    # When both are wanted
+    with open_window(Host(), ["bad", "good"], events_max=1, interval_s=0.001) as running:
+        # Then the one works and the other's reason is told
+        assert [event.pid for event in running.events()] == [1]
+        assert running.refused == {"bad": "no program of bad could be attached: reasons"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "raised"),
+    [
+        ([errors.AttachError], errors.AttachError),
+        ([errors.KernelError], errors.KernelError),
+        ([errors.KernelError, errors.AttachError], errors.AttachError),
+    ],
+)
+def test_when_nothing_is_attached_every_reason_is_told(
+    kinds: list[type[errors.AgentError]], raised: type[errors.AgentError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code tells a kernel that cannot from one that could."""
+    # Given probes that all fail
+    found = {f"probe{number}": kind for number, kind in enumerate(kinds)}
+
+    def make(host: Host, name: str, *_: object, **__: object) -> FakeSource:
+        raise found[name](f"{name} failed")
+
+    monkeypatch.setattr(monitor, "Source", make)
+    monkeypatch.setattr(preflight, "require_privilege", lambda _: None)
+    monkeypatch.setattr(preflight, "require_kernel", lambda _: None)
+    monkeypatch.setattr(discover, "plugins", lambda _: dict.fromkeys(found))
+    # When a window is asked for
+    with pytest.raises(raised) as caught:
+        open_window(Host())
+    # Then the error is of the kind that fits, with all reasons
+    assert type(caught.value) is raised
+    assert all(f"{name} failed" in str(caught.value) for name in found)

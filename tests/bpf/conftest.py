@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What do tests of the kernel half share? Compiled objects, tracefs, an opener of files, a window."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import errors
+from agent.host import Host
+from agent.kernel.monitor import RING_BYTES, open_window
+from agent.kernel.probes.file_open import FileOpen
+from agent.kernel.source import ProbeStats
+from tests.bpf.kinds import Observe, Opener
+
+CLONE_NEWNS = 0x0002_0000
+MS_REC_PRIVATE = 0x4000 | 0x4_0000
+
+
+@pytest.fixture(scope="session")
+def objects(house: Path) -> Path:
+    """The folder with the compiled objects. What is missing to compile them is the reason for a skip."""
+    for tool in ("make", "clang", "llvm-strip", "bpftool"):
+        if shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin") is None:
+            pytest.skip(f"{tool} is not installed, so the objects cannot be compiled")
+    (house / "build").mkdir(exist_ok=True)
+    with (house / "build" / "bpf.lock").open("w") as lock:
+        # Two runs must not write the same object at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = subprocess.run(["make", "-C", str(house / "bpf")], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return house / "bpf"
+
+
+@pytest.fixture(scope="session")
+def opener_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled opener.c."""
+    if shutil.which("cc") is None:
+        pytest.skip("cc is not installed, so the opener cannot be compiled")
+    path = tmp_path_factory.mktemp("opener") / "opener"
+    source = Path(__file__).with_name("opener.c")
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-pthread", "-o", str(path), str(source)], check=True)
+    return path
+
+
+@pytest.fixture
+def opener(opener_path: Path) -> Opener:
+    """Run opener.c."""
+
+    def run(
+        way: str,
+        count: int,
+        file: str | bytes | Path,
+        directory: Path | None = None,
+        *,
+        cwd: Path | None = None,
+    ) -> None:
+        command: list[str | bytes | Path] = [opener_path, way, str(count), file]
+        if directory is not None:
+            command.append(directory)
+        subprocess.run(command, check=True, cwd=cwd)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tracefs() -> Iterator[None]:
+    """A mounted tracefs. Where there is none it is mounted in a mount namespace of this process alone.
+
+    The namespace is left at the end. So nobody else on the machine sees a mount come and go.
+    """
+    if Path("/sys/kernel/tracing/events").exists():
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    directory = os.getcwd()
+    before = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    if libc.unshare(CLONE_NEWNS):
+        pytest.skip(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
+    try:
+        if libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None):
+            pytest.skip(f"cannot make mounts private: {os.strerror(ctypes.get_errno())}")
+        if libc.mount(b"tracefs", b"/sys/kernel/tracing", b"tracefs", ctypes.c_ulong(0), None):
+            pytest.skip(f"cannot mount tracefs: {os.strerror(ctypes.get_errno())}")
+        yield
+    finally:
+        assert libc.setns(before, CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+        os.close(before)
+        os.chdir(directory)
+
+
+@pytest.fixture
+def observe(objects: Path, tracefs: None) -> Observe:
+    """Do something while a window is open; returns the file opens seen and the account.
+
+    There is no waiting: the programs are attached before `action` begins, and everything it did is in the
+    ring when it ends. What the rest of the machine opens is in the answer too.
+    """
+
+    def run(
+        action: Callable[[], object], *, is_folding: bool = False, ring_bytes: int = RING_BYTES
+    ) -> tuple[list[FileOpen], ProbeStats]:
+        try:
+            window = open_window(Host(), ["file_open"], is_folding=is_folding, ring_bytes=ring_bytes)
+        except (errors.KernelError, errors.AttachError) as error:
+            pytest.skip(str(error))
+        with window:
+            action()
+            window.stop()
+            seen = [event for event in window.events() if isinstance(event, FileOpen)]
+            (stats,) = window.stats()
+        return seen, stats
+
+    return run
