@@ -3,8 +3,8 @@
 
 Usage: tally.py REPORT.xml...   (JUnit files as pytest writes them, one per run)
 
-Prints one line, `N passed, N failed, N skipped`. Exit code 1 when a test failed, when nothing passed, or when a
-run left no report, because a run that died must not look like one that had nothing to do.
+Prints one line, `N passed, N failed, N skipped`. Exit code 1 when a test failed, when nothing passed, or when
+a run left no report, because a run that died must not look like one that had nothing to do.
 """
 
 from __future__ import annotations
