@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -143,7 +143,7 @@ class Walker:
 
     def walk(
         self, root: str, *, depth_max: int = DEPTH_MAX, leave: Callable[[str], bool] | None = None
-    ) -> Iterator[File | Link]:
+    ) -> Generator[File | Link]:
         """Files and links below a directory, in the order of their names; nothing where it is not there.
 
         Links to directories are never entered, other roots' directories not twice, devices, sockets and FIFOs
@@ -238,7 +238,7 @@ class Walker:
 
     def _walk(
         self, fd: int, path: str, depth_left: int, leave: Callable[[str], bool] | None
-    ) -> Iterator[File | Link]:
+    ) -> Generator[File | Link]:
         status = os.fstat(fd)
         identity = (status.st_dev, status.st_ino)
         if identity in self._directories:
@@ -281,7 +281,7 @@ class Walker:
 
     def _enter(
         self, fd: int, path: str, depth_left: int, leave: Callable[[str], bool] | None
-    ) -> Iterator[File | Link]:
+    ) -> Generator[File | Link]:
         if self._is_spent(path):
             return
         if path.count("/") > DEPTH_MAX:
