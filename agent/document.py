@@ -169,7 +169,7 @@ def _host_identity(host: Host, kind: HostKind, labels: Mapping[str, str]) -> Hos
     return HostIdentity(
         kind=kind,
         hostname=_or_none(host.hostname) or "unknown",
-        machine_id_sha256=_machine_id(host),
+        machine_id_sha256=machine_id(host),
         os=_os_name(host),
         kernel=_or_none(lambda: host.read_text("/proc/sys/kernel/osrelease").strip()),
         arch=os.uname().machine,
@@ -184,7 +184,8 @@ def _or_none(read: Any) -> str | None:  # noqa: ANN401 - a callable that reads t
         return None
 
 
-def _machine_id(host: Host) -> str | None:
+def machine_id(host: Host) -> str | None:
+    """Keyed hash of /etc/machine-id, hex; None where there is none."""
     found = _or_none(lambda: host.read_text("/etc/machine-id").strip())
     return None if found is None else hmac.new(_MACHINE_ID_KEY, found.encode(), hashlib.sha256).hexdigest()
 

@@ -17,10 +17,11 @@ import argparse
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import agent
-from agent import discover, errors
+from agent import config, discover, errors
 from agent.state import PATH_DEFAULT
 
 # A window costs every process of the host a little; a day of it is a mistake or another tool's work.
@@ -56,13 +57,18 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
             name.replace("_", "-"),
             help=discover.help_text(module),
             description=discover.help_text(module),
-            epilog="examples:\n" + inspect.cleandoc(examples) + "\n\n" + EPILOG if examples else EPILOG,
+            epilog=_epilog(examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         module.configure(sub)
         sub.set_defaults(run=module.run)
     return parser
+
+
+def _epilog(examples: str) -> str:
+    shown = textwrap.indent(inspect.cleandoc(examples), "  ")
+    return f"examples:\n{shown}\n\n{EPILOG}" if examples else EPILOG
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,11 +104,17 @@ def seconds(text: str) -> int:
     return int(text)
 
 
-def add_state_dir(parser: argparse.ArgumentParser) -> None:
-    """The option that names the agent's own directory."""
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The options that name the agent's own directory and its configuration."""
     parser.add_argument(
-        "--state-dir",
-        default=os.environ.get("CRYPTOFLEET_STATE", PATH_DEFAULT),
-        metavar="DIR",
-        help=f"the agent's own directory (default: $CRYPTOFLEET_STATE, else {PATH_DEFAULT})",
+        "--state-dir", metavar="DIR", help=f"the agent's own directory (default: {PATH_DEFAULT})"
     )
+    parser.add_argument(
+        "--config", metavar="PATH", help=f"its configuration (default: {config.FILE_DEFAULT})"
+    )
+
+
+def load_config(args: argparse.Namespace, flags: Mapping[str, object]) -> config.Config:
+    """The configuration under what the command line says. Raises ConfigError."""
+    given = {"state_dir": args.state_dir and os.path.abspath(args.state_dir), **flags}
+    return config.load(given, os.environ, args.config)

@@ -41,12 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-redact", action="store_true", help="print home directories as they are")
     parser.add_argument("-q", "--quiet", action="store_true", help="only errors on stderr")
     parser.add_argument("--strict", action="store_true", help="exit 6 when any event was lost")
-    cli.add_state_dir(parser)
+    cli.add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Watch, print, and remember."""
     host = Host()
+    state_dir = cli.load_config(args, {}).settings.state_dir
     render: Callable[[Any], bytes] = formats.choose(args.format, "event").event
     redaction: Redaction = Truth() if args.no_redact else Printed(People.of(host))
     with observe.open_watch(host, args.duration, is_folding=False) as watch:
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
                 signal.signal(number, handler)
     if not args.quiet:
         cli.say(_account(scan))
-    _remember(args.state_dir, host, scan)
+    _remember(state_dir, host, scan)
     return errors.EXIT_PARTIAL if args.strict and scan.status != "complete" else errors.EXIT_COMPLETE
 
 

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scan this host and post the inventory, again and again at the collector's pace.
+
+What cannot be posted now is spooled and posted later; the spool holds only the latest state. With --once it
+does so a single time and its exit code says how it went.
+
+Examples:
+    fleet-agent run --once
+    fleet-agent run --once --window 30     also watch file opens for 30 s, by eBPF
+    fleet-agent run --window 60            as a service
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import threading
+from collections.abc import Mapping
+from types import ModuleType
+
+from agent import backoff, cli, collect, config, discover, document, enrolment, errors, memory, redact, sinks
+from agent import run as conductor
+from agent.host import Host
+from agent.sinks import Context, Receipt
+from agent.state import StateDirectory
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """How often, what, and where to."""
+    parser.add_argument("--once", action="store_true", help="scan and post a single time")
+    parser.add_argument(
+        "--window", type=cli.seconds, default=0, metavar="S", help="watch file opens for S seconds"
+    )
+    parser.add_argument(
+        "--scanner", action="append", metavar="NAME", help="run this scanner only; repeatable"
+    )
+    parser.add_argument(
+        "--sink", action="append", metavar="NAME", help="send there: https, file, stdout; repeatable"
+    )
+    parser.add_argument("--strict", action="store_true", help="with --once: exit 6 when coverage is partial")
+    cli.add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """One round, or rounds until a signal."""
+    flags = {
+        "scanners": None if args.scanner is None else tuple(args.scanner),
+        "sinks": None if args.sink is None else tuple(args.sink),
+    }
+    settings = cli.load_config(args, flags)
+    chosen = conductor.choose(settings.settings.scanners)
+    host = Host()
+    with StateDirectory(settings.settings.state_dir) as state:
+        context = Context(host=host, collector=settings.settings.collector, state=state)
+        if args.once:
+            draft = look(host, state, settings, chosen, args.window)
+            for receipt in send(draft, settings, context):
+                cli.say(_told(receipt))
+            is_partial = any(section.status in ("partial", "failed") for section in draft.sections.values())
+            return errors.EXIT_PARTIAL if args.strict and is_partial else errors.EXIT_COMPLETE
+        return _serve(host, state, settings, chosen, context, args.window)
+
+
+def look(
+    host: Host,
+    state: StateDirectory,
+    settings: config.Config,
+    chosen: Mapping[str, ModuleType],
+    window_s: int,
+) -> document.Draft:
+    """Scan, remember what was seen in use, and compose the document with people hidden.
+
+    Raises:
+        StateError: the memory cannot be kept.
+    """
+    with state.locked():
+        remembered, complaint = memory.load(state)
+    if complaint:
+        cli.say(complaint)
+    outcomes = collect.collect(host, chosen, remembered, window_s)
+    with state.locked():
+        memory.save(state, remembered)
+    enrolled = enrolment.load(state)
+    people = redact.People.of(host)
+    return document.compose(
+        host,
+        outcomes,
+        redact.Printed(people) if enrolled is None else redact.Pseudonyms(people, enrolled.pseudonym_bytes()),
+        labels=settings.settings.labels,
+        pseudonym_key_id=None if enrolled is None else enrolled.pseudonym_key_id,
+    )
+
+
+def send(draft: document.Draft, settings: config.Config, context: Context) -> list[Receipt]:
+    """Give the document to every sink.
+
+    Raises:
+        AgentError: the first failure, after every sink had its turn.
+    """
+    receipts: list[Receipt] = []
+    failures: list[errors.AgentError] = []
+    for name, own in settings.sinks.items():
+        try:
+            receipts.append(discover.plugin(sinks, name).send(draft, own, context))
+        except errors.AgentError as error:
+            failures.append(error)
+    for later in failures[1:]:
+        cli.say(str(later))
+    if failures:
+        raise failures[0]
+    return receipts
+
+
+def _serve(
+    host: Host,
+    state: StateDirectory,
+    settings: config.Config,
+    chosen: Mapping[str, ModuleType],
+    context: Context,
+    window_s: int,
+) -> int:
+    """Rounds until SIGTERM or SIGINT; a failed round is told and tried again with growing, spread delays."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    interval_s = enrolment.require(state).next_post_s
+    failures = 0
+    while not stopped.is_set():
+        wait_s: float = interval_s
+        try:
+            for receipt in send(look(host, state, settings, chosen, window_s), settings, context):
+                cli.say(_told(receipt))
+                interval_s = receipt.next_post_s or interval_s
+                wait_s = 0 if receipt.rescan else interval_s
+            failures = 0
+        except errors.UnreachableError as error:
+            failures += 1
+            wait_s = backoff.retry_delay_s(failures, random.uniform, error.retry_after_s)
+            cli.say(f"{error}; next try in {wait_s:.0f} s")
+        except errors.AgentError as error:
+            cli.say(str(error))
+        stopped.wait(wait_s)
+    cli.say("stopped")
+    return errors.EXIT_COMPLETE
+
+
+def _told(receipt: Receipt) -> str:
+    words = [f"{receipt.outcome}: {receipt.where}"]
+    if receipt.seq is not None:
+        words.append(f"post {receipt.seq}")
+    if receipt.clock_doubt:
+        words.append(receipt.clock_doubt)
+    return ", ".join(words)
