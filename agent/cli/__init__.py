@@ -36,8 +36,8 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The command line, found by folder.
 
     Args:
-        argv: the words to be parsed. Where they name a subcommand, only that one is imported: start-up is most
-            of what a short command costs.
+        argv: the words to be parsed. Where they name a subcommand, only that one is imported: start-up is
+            most of what a short command costs.
     """
     found = discover.names(sys.modules[__name__])
     wanted = argv[0].replace("-", "_") if argv else ""

@@ -2,7 +2,8 @@
 """Make this host known to a collector: once, with a token and the collector's pin.
 
 The host makes its own key and keeps it. The token comes from a file, standard input or $CRYPTOFLEET_TOKEN,
-never from the command line, where every user of the host could read it. Enrolling again with the same token changes nothing.
+never from the command line, where every user of the host could read it. Enrolling again with the same token
+changes nothing.
 
 Examples:
     fleet-agent enroll --url https://fleet.example.org:8443 --pin sha256:... --token-file /root/token
