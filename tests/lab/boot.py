@@ -4,8 +4,8 @@
 Run as a program inside the hub's namespaces, it reads a Job on standard input, forks one process per host
 into namespaces of its own, lays the cables, waits until every sshd answers, and prints the hosts' pids (as
 the machine numbers them).
-Exit codes: 0 all hosts are up, 1 a host did not come up, 3 the machine cannot hold hosts; the reason is on
-stderr.
+
+Exit codes: 0 all hosts are up, 1 one did not come up, 3 the machine cannot hold them; why is on stderr.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 import traceback
@@ -64,9 +65,6 @@ def boot(job: Job) -> list[int]:
         LabError: one host did not come up, and why.
     """
     roots = [disk.make_disk(job, plan) for plan in job.hosts]
-    with open(f"{job.directory}/known_hosts", "a") as known:
-        for plan, root in zip(job.hosts, roots, strict=True):
-            known.writelines(disk.make_host_keys(plan, root))
     forked = [_fork(job, plan, root) for plan, root in zip(job.hosts, roots, strict=True)]
     network.ip_batch(
         [
@@ -83,8 +81,10 @@ def boot(job: Job) -> list[int]:
             if complaint := report.read():
                 raise LabError(f"{plan.name} did not boot: {complaint}")
     deadline = time.monotonic() + job.timeout_s
-    for plan, root in zip(job.hosts, roots, strict=True):
-        _wait_for_sshd(plan, root, deadline)
+    for plan, root, host in zip(job.hosts, roots, forked, strict=True):
+        if why := _wait_for_sshd(plan, deadline):
+            log = _last_log(job, root, host.pid)
+            raise LabError(f"{plan.name}: no ssh on {plan.cable.address} in time ({why})\n{log}".rstrip())
     return [host.pid for host in forked]
 
 
@@ -227,20 +227,30 @@ def _make_devices(dev: str) -> None:
         os.symlink(target, f"{dev}/{name}")
 
 
-def _wait_for_sshd(plan: Plan, root: str, deadline: float) -> None:
+def _wait_for_sshd(plan: Plan, deadline: float) -> str:
+    """Why there was no banner of sshd until the deadline; empty when there was."""
     why = "no answer"
     while time.monotonic() < deadline:
         try:
             with socket.create_connection((plan.cable.address, 22), 2) as connection:
                 connection.settimeout(2)
                 if connection.recv(256).startswith(b"SSH-"):
-                    return
+                    return ""
                 why = "it hung up"
         except OSError as error:
             why = str(error)
         time.sleep(0.02)
-    logs = "".join(log.read_text(errors="replace")[-800:] for log in Path(root, "var/log").glob("*.log"))
-    raise LabError(f"{plan.name}: no ssh on {plan.cable.address} in time ({why})\n{logs}".rstrip())
+    return why
+
+
+def _last_log(job: Job, root: str, pid: int) -> str:
+    """The last that a host's sshd or systemd said."""
+    if job.init == "sh":
+        logs = sorted(Path(root, "var/log").glob("*.log"))
+        return "".join(log.read_text(errors="replace")[-1000:] for log in logs)
+    argv = ["nsenter", f"--target={pid}", "--mount", "--pid", "--root", "--"]
+    journal = [*argv, "journalctl", "--no-pager", "--output=cat", "--lines=20"]
+    return subprocess.run(journal, capture_output=True, text=True, errors="replace", check=False).stdout
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ import time
 from tests.lab import rundir
 from tests.lab.boot import REFUSED
 from tests.lab.errors import LabError, LabRefusedError
+from tests.lab.hub import check_root
 from tests.lab.lab import INITS, Lab
 
 EPILOG = """\
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    check_root()
     match arguments.command:
         case "up":
             begin = time.monotonic()
@@ -53,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
             ).up(kept=True)
             sys.stderr.write(f"{len(lab.hosts)} hosts up in {time.monotonic() - begin:.1f} s\n")
         case "down":
-            rundir.release(rundir.run_dir() / arguments.name)
+            rundir.release(rundir.directory_of(arguments.name))
         case "list":
             _list()
         case "inventory":
@@ -70,9 +72,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _list() -> None:
     """One line per host: lab, host, address, init, state."""
-    for directory in sorted(rundir.run_dir().glob("*")):
+    for file in sorted(rundir.run_dir().glob(f"*/{rundir.OWNER}")):
         try:
-            lab = Lab.load(directory.name)
+            lab = Lab.load(file.parent.name)
         except LabError as error:
             sys.stderr.write(f"lab.py: {error}\n")
             continue

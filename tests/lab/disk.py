@@ -80,6 +80,7 @@ def make_disk(job: Job, plan: Plan) -> str:
         os.makedirs(f"{root}/{path}", exist_ok=True)
         os.chmod(f"{root}/{path}", mode)
     _name(job, plan, root)
+    _make_host_keys(job, plan, root)
     _let_in(plan, root)
     if job.init == "systemd":
         units.plant(root, plan)
@@ -109,22 +110,21 @@ def put(root: str, path: str, content: str | bytes, mode: int = 0o644) -> None:
     os.chmod(target, mode)
 
 
-def make_host_keys(plan: Plan, root: str) -> list[str]:
-    """Make the SSH host keys a host does not have yet; the lines of known_hosts for them."""
-    known = []
+def _make_host_keys(job: Job, plan: Plan, root: str) -> None:
+    """Make the host's own SSH host keys, in the place of the base's, and have them known."""
+    for key in Path(root, "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
     for kind in plan.host_keys:
         algorithm, _, bits = kind.partition(":")
         path = f"{root}/etc/ssh/ssh_host_{algorithm}_key"
-        if os.path.exists(path):
-            continue
         size = ["-b", bits] if bits else []
         argv = ["ssh-keygen", "-q", "-t", algorithm, *size, "-N", "", "-C", f"root@{plan.name}", "-f", path]
         done = subprocess.run(argv, text=True, capture_output=True, check=False)
         if done.returncode:
             raise LabError(f"{plan.name}: no host key {kind!r}: {(done.stderr or done.stdout).strip()}")
         public = " ".join(Path(f"{path}.pub").read_text().split()[:2])
-        known.append(f"{plan.name},{plan.cable.address} {public}\n")
-    return known
+        with open(f"{job.directory}/known_hosts", "a") as known:
+            known.write(f"{plan.name},{plan.cable.address} {public}\n")
 
 
 def _hide(job: Job, upper: str) -> None:
@@ -185,8 +185,6 @@ def _let_in(plan: Plan, root: str) -> None:
     The lab's own settings are options on sshd's command line and its key lies in /run: no scanner of files
     meets them.
     """
-    for key in Path(root, "etc/ssh").glob("ssh_host_*"):
-        key.unlink()
     if plan.sshd_config:
         distribution = Path(root, "etc/ssh/sshd_config").read_text()
         put(root, "etc/ssh/sshd_config", f"{plan.sshd_config.rstrip()}\n{distribution}")

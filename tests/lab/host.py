@@ -210,13 +210,21 @@ class Host:
         self.pid = 0
 
     def boot(self) -> None:
-        """Start it again after a crash, with the disk, the addresses and the keys it had."""
+        """Start it again, with the disk, the addresses and the keys it had.
+
+        Raises:
+            LabError: it runs, or it does not come up.
+        """
+        if self.is_running():
+            raise LabError(f"{self.name} is running; reboot() it")
+        # A host that shut itself down left a control group.
+        self.crash()
         self.lab.boot([self])
 
     def reboot(self) -> None:
         """Cut the power and start it again."""
         self.crash()
-        self.boot()
+        self.lab.boot([self])
 
     def _set_frozen(self, state: int) -> None:
         (self.cgroup / "cgroup.freeze").write_text(str(state))

@@ -50,8 +50,7 @@ def check_machine(init: str, base: str) -> None:
     Raises:
         LabRefusedError: who runs this is not root, or a program is missing.
     """
-    if os.geteuid():
-        raise LabRefusedError("a lab needs root, for namespaces, mounts and cables")
+    check_root()
     for tool, package in TOOLS.items():
         if not shutil.which(tool, path=SEARCH_PATH):
             raise LabRefusedError(f"{tool} is missing; install {package}")
@@ -62,6 +61,16 @@ def check_machine(init: str, base: str) -> None:
         raise LabRefusedError(
             f"{base} has no systemd with a unit for sshd; install systemd and openssh-server"
         )
+
+
+def check_root() -> None:
+    """Ask what is most often missing.
+
+    Raises:
+        LabRefusedError: who runs this is not root.
+    """
+    if os.geteuid():
+        raise LabRefusedError("a lab needs root, for namespaces, mounts and cables")
 
 
 def make_cgroups(cgroup: Path, hosts: Sequence[str]) -> None:

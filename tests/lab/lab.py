@@ -43,7 +43,7 @@ from tests.lab.boot import REFUSED
 from tests.lab.errors import LabError, LabRefusedError
 from tests.lab.host import Host
 from tests.lab.hub import Hub, check_machine, make_cgroups, start
-from tests.lab.spec import NAME, Job, Plan, Spec
+from tests.lab.spec import Job, Plan, Spec
 
 INITS = ("sh", "systemd")
 # What tells labs without a name of one process apart.
@@ -89,8 +89,8 @@ class Lab:
         named = [f"h{number}" for number in range(1, hosts + 1)] if isinstance(hosts, int) else hosts
         specs = [spec if isinstance(spec, Spec) else Spec(spec) for spec in named]
         self.name = name or f"pid{os.getpid()}-{next(_numbers)}"
-        self.init, self.base, self.disk, self.timeout_s = init, base, disk, timeout_s
-        self.directory = rundir.run_dir() / self.name
+        self.init, self.base, self.disk, self.timeout_s = init, os.path.abspath(base), disk, timeout_s
+        self.directory = rundir.directory_of(self.name)
         self.hosts = [Host(self, spec, index) for index, spec in enumerate(specs)]
         self.hub: Hub | None = None
         self._watched: list[subprocess.Popen[bytes]] = []
@@ -189,7 +189,7 @@ class Lab:
         )
         # It is in the lab's control group, so that a killed owner leaves nothing that goes on making hosts.
         done = subprocess.run(
-            self._hub_of_up().command([sys.executable, "-P", "-m", "tests.lab.boot"], "--mount"),
+            self._running_hub().command([sys.executable, "-P", "-m", "tests.lab.boot"], "--mount"),
             input=job.to_json(),
             text=True,
             capture_output=True,
@@ -214,7 +214,7 @@ class Lab:
             LabError: there is none.
         """
         try:
-            state = json.loads((rundir.run_dir() / name / "state.json").read_text())
+            state = json.loads((rundir.directory_of(name) / "state.json").read_text())
         except FileNotFoundError as error:
             raise LabError(f"no lab named {name!r} is up") from error
         pids = state.pop("hosts")
@@ -230,7 +230,7 @@ class Lab:
 
     def ctl_command(self, argv: Sequence[str]) -> list[str]:
         """The argument list that runs a program of the machine in the lab's network."""
-        return self._hub_of_up().command(argv)
+        return self._running_hub().command(argv)
 
     def ctl(
         self, argv: Sequence[str], *, check: bool = True, feed: str = "", timeout_s: float = 60
@@ -245,6 +245,7 @@ class Lab:
                 self.ctl_command(argv),
                 input=feed,
                 text=True,
+                errors="backslashreplace",
                 capture_output=True,
                 check=False,
                 timeout=timeout_s,
@@ -273,7 +274,7 @@ class Lab:
 
     def network(self) -> AbstractContextManager[None]:
         """The calling thread, and threads it starts meanwhile, open their sockets in the lab's network."""
-        return network.inside(self._hub_of_up().pid)
+        return network.inside(self._running_hub().pid)
 
     def inventory(self) -> str:
         """The hosts as an Ansible inventory in YAML, for programs run through `ctl`."""
@@ -296,7 +297,7 @@ class Lab:
 
     # Parts
 
-    def _hub_of_up(self) -> Hub:
+    def _running_hub(self) -> Hub:
         if self.hub is None:
             raise LabError(f"lab {self.name} is not up")
         return self.hub
@@ -321,14 +322,12 @@ class Lab:
             "init": self.init,
             "base": self.base,
             "disk": self.disk,
-            "hub": self._hub_of_up().pid,
+            "hub": self._running_hub().pid,
             "hosts": {host.name: host.pid for host in self.hosts},
         }
         (self.directory / "state.json").write_text(json.dumps(state))
 
     def _check_arguments(self, specs: Sequence[Spec]) -> None:
-        if not NAME.fullmatch(self.name):
-            raise LabError(f"{self.name!r} cannot name a lab: use letters, digits and hyphens")
         if self.init not in INITS:
             raise LabError(f"init is one of {', '.join(INITS)}, not {self.init!r}")
         if not 0 < len(specs) <= network.HOSTS_MAX:

@@ -13,28 +13,51 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 from tests.lab.errors import LabError, LabRefusedError
+from tests.lab.spec import NAME
 
 # Where the product under test is developed, and where the modules of this library find one another.
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-# Private keys lie here, so it must not be /tmp proper; on disk, because overlays are laid on tmpfs mounts
-# below it.
+# In a directory that hosts see empty, because the key that logs in to them lies here.
 RUN_DIR = "/var/tmp/cryptofleet-lab"
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 # What systemd takes of it at boot, and dbus with a service or two later.
 INOTIFY_PER_SYSTEMD = 8
 
+# What says that a directory is a lab, and whose.
+OWNER = "owner.json"
+
+
+class Owner(TypedDict):
+    """A process, by its number and by when it started."""
+
+    pid: int
+    started: str
+
 
 def run_dir() -> Path:
     """Where all labs keep their state; LAB_DIR overrides."""
     return Path(os.environ.get("LAB_DIR", RUN_DIR)).resolve()
+
+
+def directory_of(name: str) -> Path:
+    """The directory of the lab of that name.
+
+    Raises:
+        LabError: the name could lead elsewhere.
+    """
+    if not NAME.fullmatch(name):
+        raise LabError(f"{name!r} cannot name a lab: use letters, digits and hyphens")
+    return run_dir() / name
 
 
 def cgroup_root() -> Path:
@@ -68,16 +91,22 @@ def claim(directory: Path, *, kept: bool) -> None:
         LabError: the name is taken by a living process.
     """
     with _locked(directory.parent):
-        for other in directory.parent.iterdir():
-            if _owner_died(other) or (other == directory and _owner(other) is None):
-                end(other)
+        for file in directory.parent.glob(f"*/{OWNER}"):
+            owner = _owner(file)
+            if _died(owner) if owner else file.parent == directory:
+                end(file.parent)
+            elif owner and file.parent == directory:
+                pid = owner["pid"]
+                raise LabError(f"lab {directory.name!r} belongs to process {pid}; choose another name")
         if directory.exists():
-            raise LabError(
-                f"a lab named {directory.name!r} belongs to process {_owner(directory)}; choose another name"
-            )
-        directory.mkdir(mode=0o700)
-        owner = None if kept else {"pid": os.getpid(), "started": _started(os.getpid())}
-        (directory / "owner.json").write_text(json.dumps(owner))
+            raise LabError(f"{directory} is there and is no lab; remove it, or choose another name")
+        # What is left of a lab whose directory somebody deleted.
+        remove_cgroup(cgroup_of(directory))
+        # A directory is a lab by this file, so the two must appear together.
+        making = Path(tempfile.mkdtemp(prefix=".making-", dir=directory.parent))
+        mine: Owner = {"pid": os.getpid(), "started": _started(os.getpid())}
+        (making / OWNER).write_text(json.dumps(None if kept else mine))
+        making.rename(directory)
 
 
 def release(directory: Path) -> None:
@@ -90,8 +119,9 @@ def release(directory: Path) -> None:
 def end(directory: Path) -> None:
     """Kill what runs in the lab's control group, and remove the group and the directory; the lock is held."""
     remove_cgroup(cgroup_of(directory))
-    _return_inotify(directory)
-    shutil.rmtree(directory, ignore_errors=True)
+    if (directory / OWNER).exists():
+        _return_inotify(directory)
+        shutil.rmtree(directory)
 
 
 def remove_cgroup(cgroup: Path) -> None:
@@ -142,18 +172,15 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _owner(directory: Path) -> int | None:
+def _owner(file: Path) -> Owner | None:
     """The process a lab belongs to; None when it was kept on purpose."""
-    owner = json.loads((directory / "owner.json").read_text())
-    return None if owner is None else int(owner["pid"])
+    owner: Owner | None = json.loads(file.read_text())
+    return owner
 
 
-def _owner_died(directory: Path) -> bool:
-    with suppress(FileNotFoundError):
-        owner = json.loads((directory / "owner.json").read_text())
-        # A pid alone may have passed to another process since.
-        return owner is not None and _started(owner["pid"]) != owner["started"]
-    return True
+def _died(owner: Owner) -> bool:
+    """Whether a process is gone; its number alone may have passed to another since."""
+    return _started(owner["pid"]) != owner["started"]
 
 
 def _started(pid: int) -> str:

@@ -18,6 +18,11 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 # Control groups of the lab itself, and the controller's name in every /etc/hosts.
 RESERVED = frozenset({"hub", "ctl", "controller", "localhost"})
 
+# What a unit may be called. Source: systemd.unit(5), Description
+UNIT = re.compile(
+    r"[A-Za-z0-9:_.\\@-]+\.(service|socket|device|mount|automount|swap|target|path|timer|slice|scope)"
+)
+
 # What is made anew at every boot; a file put there before would never be seen.
 MOUNTED = frozenset({"dev", "proc", "run", "sys"})
 
@@ -61,6 +66,9 @@ class Spec:
                 raise LabError(
                     f"{self.name}: the file {path!r} needs an absolute path outside {sorted(MOUNTED)}"
                 )
+        for name in (*self.units, *self.start):
+            if not UNIT.fullmatch(name):
+                raise LabError(f"{self.name}: {name!r} cannot name a unit; see systemd.unit(5)")
 
 
 @dataclass(frozen=True)

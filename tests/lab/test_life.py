@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,44 @@ def test_the_next_lab_ends_one_whose_owner_was_killed(labs: Path) -> None:
     assert traces(labs) == []
 
 
+def test_a_lab_whose_directory_was_deleted_gives_way(labs: Path) -> None:
+    """People and programs clean up below temporary directories; the name must not be lost to them."""
+    # Given a lab whose owner was killed and whose directory was deleted
+    orphan = begin_and_kill_owner("orphan", "sh")
+    shutil.rmtree(labs)
+    assert orphan["h1"].is_running()
+
+    # When the next of its name comes up, then it takes its place
+    with Lab(1, name="orphan") as lab:
+        assert not orphan["h1"].is_running()
+        assert lab["h1"].is_running()
+    assert traces(labs) == []
+
+
+def test_what_is_no_lab_is_never_removed(labs: Path) -> None:
+    """Who sets LAB_DIR to a directory of theirs must not lose what is in it."""
+    # Given a run directory with somebody's files
+    with up_or_skip(Lab(1)):
+        pass
+    for name in ("taken", "other", ".git"):
+        (labs / name).mkdir()
+        (labs / name / "file").write_text("precious")
+    (labs.parent / "beside").mkdir()
+
+    # When labs come and go there, by these names too
+    with Lab(1):
+        pass
+    with pytest.raises(LabError, match="taken is there and is no lab"):
+        Lab(1, name="taken").up()
+    downs = [program("down", "--name", name).returncode for name in ("taken", "other", "../beside", "..")]
+
+    # Then nothing is lost
+    assert downs == [0, 0, 1, 1]
+    assert sorted(path.name for path in labs.iterdir()) == [".git", "other", "taken"]
+    assert [(labs / name / "file").read_text() for name in ("taken", "other", ".git")] == ["precious"] * 3
+    assert (labs.parent / "beside").exists()
+
+
 def test_labs_that_are_up_at_once_know_nothing_of_each_other(labs: Path) -> None:
     """They have the same host names and addresses, so anything shared would show."""
     # Given two labs
@@ -156,12 +195,13 @@ def test_labs_that_are_up_at_once_know_nothing_of_each_other(labs: Path) -> None
     assert traces(labs) == []
 
 
-def test_a_host_that_does_not_come_up_leaves_nothing(labs: Path) -> None:
+@pytest.mark.parametrize("init", INITS)
+def test_a_host_that_does_not_come_up_leaves_nothing(init: str, labs: Path) -> None:
     """Half a lab is no lab, and the reason names the host."""
     # Given a host whose sshd cannot start
     with up_or_skip(Lab(1)):
         pass
-    lab = Lab([Spec("h1", sshd_config="NoSuchOption yes")], timeout_s=2)
+    lab = Lab([Spec("h1", sshd_config="NoSuchOption yes")], init=init, timeout_s=2)
 
     # When the lab comes up, then it does not, says which host and why, and is gone
     with pytest.raises(LabError, match=r"(?s)h1: no ssh on 10\.213\.0\.11 in time.*NoSuchOption"):
@@ -180,8 +220,9 @@ def test_a_host_that_shuts_itself_down_can_be_booted() -> None:
         # When it is booted, then it runs
         with pytest.raises(LabError, match="not running"):
             host.run("true")
-        host.crash()
         host.boot()
+        with pytest.raises(LabError, match="h1 is running; reboot"):
+            host.boot()
         assert host.run("systemctl is-system-running").stdout == "running\n"
 
 
@@ -242,17 +283,16 @@ def test_a_lab_lives_where_version_2_alone_is_mounted(init: str, labs: Path) -> 
     # Given a shell that sees the machine's control groups as such a machine has them
     mounts = "umount --recursive --lazy /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup"
     lab = f"{sys.executable} {PROGRAM}"
-    use = f"{lab} exec h1 -- hostname && ls -d /sys/fs/cgroup/cryptofleet-lab-*"
-    steps = f"{lab} up 1 --init {init} && {use}; {lab} down"
+    group = f"/sys/fs/cgroup/{rundir.cgroup_of(labs / 'alone').name}"
+    use = f"{lab} exec --name alone h1 -- hostname && ls -d {group}"
+    steps = f"{lab} up 1 --init {init} --name alone && {use}; {lab} down --name alone"
 
     # When a lab comes and goes there
     argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", f"{mounts} && {steps}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
 
     # Then it does as elsewhere
-    host, group = done.stdout.splitlines()
-    assert host == "h1"
-    assert group.endswith("-default")
+    assert done.stdout.splitlines() == ["h1", group]
     assert traces(labs) == []
 
 

@@ -35,6 +35,13 @@ def test_units_without_systemd_are_refused(field: dict[str, Any]) -> None:
         Lab([Spec("h1", **field)])
 
 
+@pytest.mark.parametrize("name", ["a", "../a.service", "a/b.service", "/a.service", ".service\n"])
+def test_a_name_that_makes_no_unit_is_refused(name: str) -> None:
+    """It becomes the name of a file in the host."""
+    with pytest.raises(LabError, match=r"h1: .* cannot name a unit"):
+        Spec("h1", units={name: ""})
+
+
 @pytest.mark.parametrize(
     ("hosts", "complaint"),
     [
