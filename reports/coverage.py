@@ -13,6 +13,7 @@ from typing import Literal
 from msgspec import Struct
 
 from agent.model import canonical
+from reports.text import to_second
 from reports.view import HostView
 
 GapStatus = Literal["partial", "absent", "failed", "missing", "stale"]
@@ -92,4 +93,4 @@ def stale_reason(view: HostView, at: dt.datetime, stale_after_days: int) -> str 
     silence = at - canonical.parse_timestamp(view.last_seen)
     if silence <= dt.timedelta(days=stale_after_days):
         return None
-    return f"last seen {view.last_seen}, {silence.days} days before"
+    return f"last seen {to_second(view.last_seen)}, {silence.days} days before"

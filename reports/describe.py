@@ -47,20 +47,20 @@ def asset_words(asset: assets.Asset, table: AlgorithmTable) -> str:
             )
 
 
-def place_words(where: Location) -> str:
-    """Where an entry stands, in one line: path, executable, unit, container, as far as they are stated."""
-    parts = [
-        where.path or "",
-        f"exe {where.exe}" if where.exe else "",
-        f"unit {where.unit}" if where.unit else "",
-        f"container {where.container}" if where.container else "",
-    ]
-    return ", ".join(part for part in parts if part)
+def place_words(where: Location) -> tuple[str, ...]:
+    """Where an entry stands: path, executable, unit, container, as far as they are stated."""
+    named = (
+        where.path,
+        where.exe and f"exe {where.exe}",
+        where.unit and f"unit {where.unit}",
+        where.container and f"container {where.container}",
+    )
+    return tuple(word for word in named if word)
 
 
-def evidence(entry: Entry) -> str:
+def evidence(entry: Entry) -> tuple[str, ...]:
     """What a finding points at: the place, or the entry's key where the place is not stated."""
-    return place_words(entry.where) or entry.key
+    return place_words(entry.where) or (entry.key,)
 
 
 def _value(value: object) -> str:

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from agent.model import canonical
 from agent.model.asset import PublicKey, SignatureAlgorithm
 from reports.algorithms import AlgorithmTable
+from reports.text import to_second
 
 SECOND = dt.timedelta(seconds=1)
 TODAY = "today"
@@ -75,7 +76,7 @@ class Operator:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return to_second(str(value))
 
 
 def _fact(path: str, value: object, *, truth: bool) -> Answer:

@@ -27,9 +27,14 @@ def visible(text: str) -> str:
     return "".join(_written(char) if unicodedata.category(char) in _ACTING else char for char in text)
 
 
+def to_second(text: str) -> str:
+    """A timestamp cut to the second, on which everything here turns; any other text as it is."""
+    return f"{text[:10]} {text[11:19]}Z" if _TIMESTAMP.match(text) else text
+
+
 def readable(text: str) -> str:
-    """The same for a person to read: a timestamp is cut to the second, on which everything here turns."""
-    return f"{text[:10]} {text[11:19]}Z" if _TIMESTAMP.match(text) else visible(text)
+    """A whole cell for a person to read: `visible`, and a timestamp `to_second`."""
+    return visible(to_second(text))
 
 
 def _written(char: str) -> str:

@@ -23,6 +23,8 @@ _TABLES: dict[ChangeName, tuple[str, str]] = {
     "still-open": ("Still open", "No finding is still open."),
     "still-unknown": ("Still unknown", "Nothing stayed unknown."),
 }
+# Columns of a finding that a change says in its own way.
+_OWN = {"verdict", "because"}
 # What a change says beside the finding it is about: how it was, and how it stands now.
 _STANDING = (
     Column(name="verdict_before", title="before"),
@@ -42,7 +44,7 @@ def changes_document(
             title=title,
             columns=(
                 *_STANDING,
-                *(column for column in FINDING_COLUMNS if column.name not in {"verdict", "because"}),
+                *(column for column in FINDING_COLUMNS if column.name not in _OWN),
             ),
             rows=_rows((change for change in found if change.change == name), rules, table),
             empty=empty,
@@ -72,7 +74,8 @@ def _rows(
         after = change.after.verdict if change.after else None
         alike.setdefault((before, after, change.because), []).append(change)
     return tuple(
-        row | {"verdict_before": before, "verdict_after": after, "now": because}
+        {name: cell for name, cell in row.items() if name not in _OWN}
+        | {"verdict_before": before, "verdict_after": after, "now": because}
         for (before, after, because), changes in alike.items()
         for row in finding_rows((change.finding for change in changes), rules, table)
     )

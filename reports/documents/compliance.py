@@ -145,7 +145,7 @@ def _finding_row(
         "rule": first.rule if len(ids) == 1 else f"{len(ids)} rules",
         "policy_section": rule.section if len(ids) == 1 else None,
         "hosts_shown": hosts_words([name for name, _ in hosts]),
-        "evidence": evidence(entry) if entry else f"section {first.section}",
+        "evidence": evidence(entry) if entry else (f"section {first.section}",),
         "what": asset_words(entry.asset, table) if entry else None,
         "because": first.because,
         "policy": first.policy,

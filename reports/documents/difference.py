@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from agent.model.inventory import SectionState
@@ -12,6 +13,7 @@ from reports.coverage import Gap, section_gap
 from reports.describe import asset_words, place_words
 from reports.document import Column, Document, Fact, Table, columns
 from reports.documents import unknown
+from reports.text import to_second
 from reports.view import HostView
 
 SCHEMA = "cryptofleet.difference/1"
@@ -25,6 +27,9 @@ _TITLES: dict[Class, tuple[str, str]] = {
 }
 # One certificate in a bundle of 140 must not print 140 digests; the JSON has them all.
 _WORDS_MAX = 3
+# People compare the first few digits of a digest; a build id has 40, a SHA-256 has 64.
+_DIGEST = re.compile("^[0-9a-f]{40,64}$")
+_DIGEST_SHOWN = 12
 
 
 def difference_document(difference: Difference, table: AlgorithmTable) -> Document:
@@ -73,9 +78,10 @@ def _side(view: HostView) -> str:
 def _row(section: SectionChange, change: EntryChange, table: AlgorithmTable) -> dict[str, Any]:
     entry = change.after or change.before
     assert entry is not None
-    what: tuple[str, ...] = (asset_words(entry.asset, table),)
     if change.change == "changed":
         what = tuple(_field_words(field) for field in change.fields)
+    else:
+        what = (asset_words(entry.asset, table),)
     return {
         "section": section.section,
         "change": change.change,
@@ -91,10 +97,10 @@ def _row(section: SectionChange, change: EntryChange, table: AlgorithmTable) -> 
 
 def _field_words(change: FieldChange) -> str:
     name = change.field.removeprefix("asset.")
-    if isinstance(change.before, list) or isinstance(change.after, list):
+    if isinstance(change.before, list | tuple) or isinstance(change.after, list | tuple):
         before, after = set(change.before or ()), set(change.after or ())
-        gone = [f"-{item}" for item in sorted(before - after)]
-        come = [f"+{item}" for item in sorted(after - before)]
+        gone = [f"-{_value(item)}" for item in sorted(before - after)]
+        come = [f"+{_value(item)}" for item in sorted(after - before)]
         return f"{name}: {_first(gone + come)}"
     return f"{name}: {_value(change.before)} -> {_value(change.after)}"
 
@@ -109,7 +115,8 @@ def _value(value: object) -> str:
         return "(not stated)"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    text = to_second(str(value))
+    return f"{text[:_DIGEST_SHOWN]}..." if _DIGEST.match(text) else text
 
 
 def _coverage(difference: Difference) -> Table:

@@ -131,7 +131,7 @@ def _entry(entry: Entry, origin: str, table: AlgorithmTable) -> dict[str, object
         "kind": kind_of(entry.asset),
         "what": asset_words(entry.asset, table),
         # A key is a path more often than not; once is enough for people.
-        "where": None if place == entry.key else place,
+        "where": None if place == (entry.key,) else place,
         "origin": origin,
         "package": f"{package.name} {package.version or ''}".rstrip() if package else None,
         "asset": msgspec.to_builtins(entry.asset),

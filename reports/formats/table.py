@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
-from reports.document import Document, Table
+from reports.document import Document, Fact, Table
 from reports.formats import Spec
 from reports.text import readable, visible
 
@@ -14,40 +14,46 @@ SPEC = Spec(media_type="text/plain", extension="txt", for_people=True)
 
 def render(document: Document) -> str:
     """Heading, facts, then one block for each table."""
-    blocks = [_heading(document.title, "=")]
+    blocks = [_heading(document.title)]
     if document.facts:
-        width = max(len(fact.title) for fact in document.facts)
-        blocks.append(
-            "\n".join(f"{fact.title:<{width}}  {_cell(fact.value)}".rstrip() for fact in document.facts)
-        )
+        blocks.append(_facts(document.facts))
     blocks += [_block(table) for table in (*document.tables, document.unknown)]
     return "\n\n".join(blocks) + "\n"
 
 
-def _heading(text: str, line: str) -> str:
+def _heading(text: str) -> str:
     shown = visible(text)
-    return f"{shown}\n{line * len(shown)}"
+    return f"{shown}\n{'=' * len(shown)}"
+
+
+def _facts(facts: tuple[Fact, ...]) -> str:
+    grid = tabulate(
+        [[fact.title, _cell(fact.value)] for fact in facts], tablefmt="plain", disable_numparse=True
+    )
+    return _trimmed(grid, "")
 
 
 def _block(table: Table) -> str:
     if not table.rows:
         return f"{visible(table.title)}\n  {table.empty}"
-    rows = [[_cell(row.get(column.name)) for column in table.shown] for row in table.rows]
     grid = tabulate(
-        rows,
+        [[_cell(row.get(column.name)) for column in table.shown] for row in table.rows],
         headers=[column.title for column in table.shown],
         tablefmt="simple",
         colalign=[_alignment(table, column.name) for column in table.shown],
         disable_numparse=True,
     )
+    return f"{visible(table.title)}\n{_trimmed(grid, '  ')}"
+
+
+def _trimmed(grid: str, margin: str) -> str:
     # tabulate pads the last column; blanks at the end of a line only disturb a diff of two reports.
-    lines = [line.rstrip() for line in grid.splitlines()]
-    return "\n".join([visible(table.title), *(f"  {line}".rstrip() for line in lines)])
+    return "\n".join(f"{margin}{line}".rstrip() for line in grid.splitlines())
 
 
 def _alignment(table: Table, name: str) -> str:
-    values = [row.get(name) for row in table.rows]
-    numbers = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    values = [value for row in table.rows if (value := row.get(name)) is not None]
+    numbers = bool(values) and all(isinstance(value, int) and not isinstance(value, bool) for value in values)
     return "right" if numbers else "left"
 
 
@@ -57,5 +63,6 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ", ".join(readable(item) for item in value)
+        # One below the other. A line feed inside a name has been written out by then.
+        return "\n".join(readable(item) for item in value)
     return readable(str(value))

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from reports import algorithms
@@ -27,3 +30,30 @@ def table() -> AlgorithmTable:
 def hygiene(table: AlgorithmTable) -> Policy:
     """The policy that ships."""
     return shipped("hygiene", table)
+
+
+class Golden:
+    """Whole outputs, kept as files that a person can read.
+
+    One that is not there, or that CRYPTOFLEET_GOLDEN=write asks for anew, is written and the test fails, so
+    that somebody
+    looks at it before it is believed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(self, name: str, text: str) -> None:
+        """Assert that a text is the golden of that name, byte for byte."""
+        path = self.folder / name
+        if os.environ.get("CRYPTOFLEET_GOLDEN") == "write" or not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(text.encode())
+            pytest.fail(f"{path} was written; read it, then run again")
+        assert path.read_bytes().decode() == text
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Goldens beside the test."""
+    return Golden(request.path.parent / "golden")

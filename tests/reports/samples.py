@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.model.asset import AnyAsset, Certificate, Library, LibraryUse, PublicKey, SignatureAlgorithm
 from agent.model.canonical import digest
-from agent.model.inventory import Entry, PartDigests, SectionState, decode_part, encode_part
+from agent.model.inventory import Entry, PartDigests, SectionState, Status, decode_part, encode_part
 from agent.model.location import Location, Package
 from reports.view import HostView
 
@@ -48,7 +48,7 @@ SHA256_RSA = signed("1.2.840.113549.1.1.11", "sha256WithRSAEncryption", "SHA-256
 SHA1_RSA = signed("1.2.840.113549.1.1.5", "sha1WithRSAEncryption", "SHA-1")
 
 
-def certificate(subject: str = "CN=www.example.com", **fields: Any) -> Certificate:
+def certificate(subject: str = "CN=www.example.com", **fields: Any) -> Certificate:  # noqa: ANN401 - any field of the type
     """A certificate valid through the year 2027, with whatever a test wants otherwise."""
     plain: dict[str, Any] = {
         "subject": subject,
@@ -64,7 +64,7 @@ def certificate(subject: str = "CN=www.example.com", **fields: Any) -> Certifica
     return Certificate(**plain)
 
 
-def library(version: str = "3.0.15", **fields: Any) -> Library:
+def library(version: str = "3.0.15", **fields: Any) -> Library:  # noqa: ANN401 - any field of the type
     """libcrypto of that version."""
     plain: dict[str, Any] = {"family": "openssl", "name": "libcrypto", "version": version}
     return Library(**(plain | {"build_id": sha256(version)[:40]} | fields))
@@ -75,11 +75,16 @@ def use(*, deleted: bool = False, version: str = "3.0.15") -> LibraryUse:
     return LibraryUse(family="openssl", name="libssl", version=version, deleted=deleted)
 
 
-def entry(key: str, asset: AnyAsset, **where: Any) -> Entry:
+def entry(key: str, asset: AnyAsset, **where: Any) -> Entry:  # noqa: ANN401 - any field of Location
     """An asset in a place; a key that is a path is also the place."""
     if key.startswith("/"):
         where.setdefault("path", key)
     return Entry(key=key, asset=asset, where=Location(**where))
+
+
+def nothing(status: Status, reason: str | None = None) -> SectionState:
+    """A section of which nothing was seen."""
+    return SectionState(status=status, detector=1, reason=reason, parts=PartDigests())
 
 
 CA_CERTIFICATES = Package(manager="dpkg", name="ca-certificates", version="20230311")
@@ -106,11 +111,22 @@ class Fleet:
         return digest(data)
 
     def section(
-        self, *local: Entry, vendor: tuple[Entry, ...] = (), status: str = "complete", **fields: Any
+        self,
+        *local: Entry,
+        vendor: tuple[Entry, ...] = (),
+        status: Status = "complete",
+        reason: str | None = None,
+        sampled: bool = False,
+        detector: int = 1,
     ) -> SectionState:
-        """A section with these entries."""
-        parts = PartDigests(vendor=self.part(*vendor), local=self.part(*local))
-        return SectionState(status=status, parts=parts, **({"detector": 1} | fields))  # type: ignore[arg-type]
+        """A section with these entries; one that is not complete gets a reason."""
+        return SectionState(
+            status=status,
+            reason=reason or (None if status == "complete" else "2 not permitted"),
+            sampled=sampled,
+            detector=detector,
+            parts=PartDigests(vendor=self.part(*vendor), local=self.part(*local)),
+        )
 
     def host(self, name: str, last_seen: str | None = SEEN, **sections: SectionState) -> HostView:
         """A host with these sections."""

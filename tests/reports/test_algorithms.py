@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is the algorithm table true, as far as a machine can tell, and does it say "unknown" where it does not know?"""
+"""Is the algorithm table true, as far as a machine can tell, and unknown where it does not know?"""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def test_names_that_openssl_knows_have_its_oid(table: AlgorithmTable) -> None:
         # openssl minds case and hyphens; the table does not.
         words = {word for word in (algorithm.name, *algorithm.aliases) if " " not in word}
         words |= {word.upper() for word in words} | {word.lower() for word in words}
-        words |= {word.replace("-", "").replace("/", "-") for word in words} | {word.replace("/", "-") for word in words}
+        words |= {word.replace("-", "").replace("/", "-") for word in words} | {
+            word.replace("/", "-") for word in words
+        }
         known = {found for word in sorted(words) for found in [openssl_oid(word, OPENSSL)] if found}
 
         # openssl calls X.500's own identifier of RSA "RSA", too; no certificate carries it.
@@ -79,7 +81,9 @@ def test_curves_have_the_size_that_openssl_says(table: AlgorithmTable) -> None:
     """Strength is read off the size of the field."""
     if OPENSSL is None:
         pytest.skip("no openssl command on this machine")
-    listed = subprocess.run([OPENSSL, "ecparam", "-list_curves"], capture_output=True, check=True, text=True).stdout
+    listed = subprocess.run(
+        [OPENSSL, "ecparam", "-list_curves"], capture_output=True, check=True, text=True
+    ).stdout
     sizes = {name: int(bits) for name, bits in re.findall(r"(\w+)\s*:[^:]*?over a (\d+) bit", listed)}
     checked = 0
     for algorithm in table.rows:
@@ -93,7 +97,8 @@ def test_curves_have_the_size_that_openssl_says(table: AlgorithmTable) -> None:
 
 def test_every_signature_of_the_x509_library_has_a_row_with_its_hash(table: AlgorithmTable) -> None:
     """What the agent can name, the table must know: its scanner reads certificates with this library."""
-    # GOST is named by the library and judged by none of our sources; an unsigned certificate has no algorithm.
+    # GOST is named by the library and judged by none of our sources; an unsigned certificate has no
+    # algorithm.
     foreign = {"1.2.643.2.2.3", "1.2.643.7.1.1.3.2", "1.2.643.7.1.1.3.3", "1.3.6.1.5.5.7.6.36"}
     for oid, hash_algorithm in _oid._SIG_OIDS_TO_HASH.items():
         if oid.dotted_string in foreign:
@@ -103,7 +108,9 @@ def test_every_signature_of_the_x509_library_has_a_row_with_its_hash(table: Algo
         assert found is not None, oid.dotted_string
         if hash_algorithm is not None:
             assert found.hash is not None
-            assert table.find("hash", found.hash) == table.find("hash", hash_algorithm.name), oid.dotted_string
+            assert table.find("hash", found.hash) == table.find("hash", hash_algorithm.name), (
+                oid.dotted_string
+            )
 
 
 def test_rows_said_to_be_verified_by_the_x509_library_are_in_it(table: AlgorithmTable) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime as dt
 import tomllib
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,15 +15,15 @@ from agent.model.canonical import timestamp_of
 from agent.model.location import Location
 from reports import algorithms, operators
 from reports.algorithms import AlgorithmTable
-from reports.condition import AnyOf, Condition, ConditionError, Not, parse
 from reports.condition import All as AllOf
+from reports.condition import AnyOf, Condition, ConditionError, Not, RootTypes, parse
 from reports.operators import Answer
 from tests.reports.samples import NOW, SHA1_RSA, certificate, day, ec, library, rsa, signed
 
-TYPES = {"asset": (Certificate,), "where": (Location,), "key": (str,)}
+TYPES: RootTypes = {"asset": (Certificate,), "where": (Location,), "key": (str,)}
 
 
-def read(toml: str, table: AlgorithmTable, types: Any = TYPES) -> Condition:
+def read(toml: str, table: AlgorithmTable, types: RootTypes = TYPES) -> Condition:
     """A condition written as the value of a TOML key."""
     return parse(tomllib.loads(f"x = {toml}")["x"], types, table)
 
@@ -59,7 +58,9 @@ def test_all_any_and_not_follow_kleene(values: list[bool | None]) -> None:
     assert AllOf(parts).answer({}, NOW).truth is (
         False if False in values else None if None in values else True
     )
-    assert AnyOf(parts).answer({}, NOW).truth is (True if True in values else None if None in values else False)
+    assert AnyOf(parts).answer({}, NOW).truth is (
+        True if True in values else None if None in values else False
+    )
     assert Not(parts[0]).answer({}, NOW).truth is (None if values[0] is None else not values[0])
 
 
@@ -117,7 +118,11 @@ def test_a_list_is_asked_for_its_words(table: AlgorithmTable) -> None:
         ('{ field = "asset.signature", hash_broken = true }', certificate(signature=SHA1_RSA), True),
         ('{ field = "asset.signature", hash_broken = true }', certificate(), False),
         ('{ field = "asset.signature", hash_broken = true }', certificate(signature=signed("1.2.3")), None),
-        ('{ field = "asset.signature", hash_broken = true }', certificate(signature=signed("1.3.101.112")), False),
+        (
+            '{ field = "asset.signature", hash_broken = true }',
+            certificate(signature=signed("1.3.101.112")),
+            False,
+        ),
         # PSS names its hash in parameters; where the document does not tell them, nobody knows.
         (
             '{ field = "asset.signature", hash_broken = true }',
@@ -234,7 +239,7 @@ def test_a_condition_that_means_nothing_is_refused_with_the_place(
 
 def test_a_field_must_exist_in_every_kind_a_rule_speaks_of(table: AlgorithmTable) -> None:
     """Else the rule would be unknown for half of what it names, for a reason nobody reads."""
-    both = {"asset": (Library, TrustStore)}
+    both: RootTypes = {"asset": (Library, TrustStore)}
 
     with pytest.raises(ConditionError, match="TrustStore has no field 'version'"):
         read('{ field = "asset.version", present = true }', table, both)

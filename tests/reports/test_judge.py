@@ -30,13 +30,17 @@ level = "asset"
 severity = "high"
 deprecated_from = 2031-01-01
 disallowed_from = 2036-01-01
-applies_to = { sections = ["certificates"], kinds = ["certificate"], when = { field = "asset.is_ca", eq = false } }
 condition = { all = [
     { field = "asset.key", algorithm_in = ["RSA"] },
     { field = "asset.not_after", after = "today" },
 ] }
 basis = "a draft"
 remediation = "Move."
+
+[rule.applies_to]
+sections = ["certificates"]
+kinds = ["certificate"]
+when = { field = "asset.is_ca", eq = false }
 
 [[rule.not_applicable]]
 when = { field = "asset.not_before", after = "today" }
@@ -130,7 +134,9 @@ def test_a_library_that_was_replaced_under_a_process_is_a_warning(hygiene: Polic
 def test_deadlines_turn_pass_into_warn_and_warn_into_fail(table: AlgorithmTable) -> None:
     """One cache serves today and 2036."""
     policy = read(HEAD + DEADLINES, "house.toml", table)
-    long_lived = certificate(not_after="2040-01-01T00:00:00.000000Z", not_before="2026-01-01T00:00:00.000000Z")
+    long_lived = certificate(
+        not_after="2040-01-01T00:00:00.000000Z", not_before="2026-01-01T00:00:00.000000Z"
+    )
 
     segments = judged(policy, "rsa", long_lived)
 
@@ -177,7 +183,9 @@ def certificates(draw: st.DrawFn) -> Certificate:
 
 
 @given(st.sampled_from(RULES), certificates(), st.data())
-def test_a_verdict_holds_on_every_day_of_its_segment(rule: Rule, asset: Certificate, data: st.DataObject) -> None:
+def test_a_verdict_holds_on_every_day_of_its_segment(
+    rule: Rule, asset: Certificate, data: st.DataObject
+) -> None:
     """A cached verdict must be what judging anew would say, on any date anybody may ask for."""
     roots = {"asset": asset}
     # Given the timeline of a rule over a certificate

@@ -52,7 +52,10 @@ def test_a_policy_is_read_with_its_rules_in_order(table: AlgorithmTable) -> None
         (('status = "final"', 'status = "finall"'), "finall"),
         (("last_verified = 2026-11-20", 'last_verified = "yesterday"'), "last_verified"),
         (("scope = ", "scop = "), "scop.*did you mean 'scope'"),
-        (('kinds = ["certificate"]', 'kinds = ["certifcate"]'), "rule no-ca.*'certifcate'; did you mean 'certificate'"),
+        (
+            ('kinds = ["certificate"]', 'kinds = ["certifcate"]'),
+            "rule no-ca.*'certifcate'; did you mean 'certificate'",
+        ),
         (('kinds = ["certificate"]', "kinds = []"), "rule no-ca"),
         (("sections = [", "section = ["), "rule no-ca.*section"),
         (('"asset.is_ca"', '"asset.is_caa"'), "rule no-ca: condition: field: .*did you mean 'is_ca'"),
@@ -61,16 +64,24 @@ def test_a_policy_is_read_with_its_rules_in_order(table: AlgorithmTable) -> None
         (('level = "asset"', 'level = "fleet"'), "level 'fleet' cannot be judged by this version"),
         (('id = "no-ca"', 'id = "No CA"'), "rule No CA"),
         (('basis = "taste"\n', ""), "rule no-ca.*basis"),
-        (('severity = "low"', 'severity = "low"\noutcome = "warn"\ndisallowed_from = 2030-01-01'), "leave outcome away"),
         (
-            ('severity = "low"', 'severity = "low"\ndeprecated_from = 2031-01-01\ndisallowed_from = 2030-01-01'),
+            ('severity = "low"', 'severity = "low"\noutcome = "warn"\ndisallowed_from = 2030-01-01'),
+            "leave outcome away",
+        ),
+        (
+            (
+                'severity = "low"',
+                'severity = "low"\ndeprecated_from = 2031-01-01\ndisallowed_from = 2030-01-01',
+            ),
             "deprecated_from must come before",
         ),
         (("[[rule]]", "[[rules]]"), "rules.*did you mean 'rule'"),
         (("eq = true", "eq = tru"), "not TOML"),
     ],
 )
-def test_a_typo_is_refused_with_file_and_rule(table: AlgorithmTable, wrong: tuple[str, str], says: str) -> None:
+def test_a_typo_is_refused_with_file_and_rule(
+    table: AlgorithmTable, wrong: tuple[str, str], says: str
+) -> None:
     """A rule that is silently not applied is worse than none."""
     text = HEAD + RULE
     assert wrong[0] in text
@@ -89,7 +100,9 @@ def test_an_exemption_is_checked_like_a_condition(table: AlgorithmTable) -> None
     """An exemption that never holds would be found by an auditor first."""
     exemption = '[[rule.not_applicable]]\nwhen = { field = "asset.sef_issued", eq = true }\nbecause = "x"\n'
 
-    with pytest.raises(PolicyError, match=r"rule no-ca: not_applicable\[0\].when: .*did you mean 'self_issued'"):
+    with pytest.raises(
+        PolicyError, match=r"rule no-ca: not_applicable\[0\].when: .*did you mean 'self_issued'"
+    ):
         policy(HEAD + RULE + exemption, table)
 
 
@@ -109,8 +122,8 @@ def test_the_digest_follows_rules_and_algorithms_but_not_comments(table: Algorit
     other_table = policy(
         HEAD + RULE,
         AlgorithmTable(
-            f'edition = "1"\n{source}[[algorithm]]\nname = "a"\nfamily = "f"\nprimitives = ["hash"]\nsources = ["s"]\n'
-            'verified = ["cited"]\nquantum_vulnerable = false\n'
+            f'edition = "1"\n{source}[[algorithm]]\nname = "a"\nfamily = "f"\nprimitives = ["hash"]\n'
+            'sources = ["s"]\nverified = ["cited"]\nquantum_vulnerable = false\n'
         ),
     )
 
