@@ -49,7 +49,7 @@ lock: .venv/.locked  ## resolve pyproject.toml anew into the three requirements 
 
 .PHONY: bpf
 bpf:  ## compile the kernel half
-	@$(MAKE) -C bpf
+	@$(MAKE) --silent -C bpf
 
 # Every input is watched, so the file is rebuilt when one of them changed. The two variables make the bytes depend on the
 # inputs alone: without the first they carry the time of the build, without the second the order of Python's sets.
@@ -72,7 +72,7 @@ lint: venv  ## check style, types, imports and the kernel half
 	@$(PY) -m mypy --no-error-summary agent reports fleet tests
 	@mkdir -p build
 	@.venv/bin/lint-imports --config pyproject.toml >build/imports.txt || { cat build/imports.txt; exit 1; }
-	@$(MAKE) -C bpf check
+	@$(MAKE) --silent -C bpf check
 
 # Fast tests fail first. What loads programs into the kernel or builds hosts out of namespaces runs alone and last. A phase that
 # fails does not hide the next one; the last line counts all of them and decides.
@@ -93,4 +93,4 @@ test: system venv bpf lint  ## run everything: lint, fast tests, the frozen agen
 .PHONY: clean
 clean:  ## remove what was built; .venv stays
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	@$(MAKE) -C bpf clean
+	@$(MAKE) --silent -C bpf clean
