@@ -58,11 +58,14 @@ static __always_inline struct file_open *record_in(struct scratch *scratch)
  *
  * A process that crafts names to collide can only hide its own opens, and has easier ways to do so.
  */
-static __always_inline __u64 fold_key_of(const struct file_open *open, struct file *exe_file)
+static __always_inline __u64 fold_key_of(const struct file_open *open, const struct path *base,
+					 struct file *exe_file)
 {
 	__u64 hash = mixed(open->header.start_ns, open->flags);
 
 	hash = mixed(hash, open->result < 0 ? open->result : 0);
+	/* The same name means another file in another directory or root. */
+	hash = mixed(mixed(hash, (__u64)base->dentry), (__u64)base->mnt);
 	/* The process may have executed another program since. */
 	hash = hash_data(mixed(hash, (__u64)exe_file), open->name_bytes);
 	return hash ? hash : 1;
@@ -80,40 +83,38 @@ static __always_inline bool is_folded(const struct fold_key *key)
 	return true;
 }
 
-/* The directory that the name begins at. False: the descriptor is not open, so the call failed too.
- */
-static __always_inline bool read_base(struct task_struct *task, const struct call *call,
-				      bool absolute, struct dentry **dentry,
-				      struct vfsmount **mount)
+/* The directory that the name begins at; no dentry when its descriptor is not open. */
+static __always_inline struct path read_base(struct task_struct *task, const struct call *call,
+					     bool absolute)
 {
+	struct path base = {};
 	struct file **descriptors;
 	struct fdtable *table;
-	struct file *file = NULL;
+	struct file *file;
 
 	if (absolute && !(call->resolve & RESOLVE_IN_ROOT)) {
-		*dentry = BPF_CORE_READ(task, fs, root.dentry);
-		*mount = BPF_CORE_READ(task, fs, root.mnt);
-		return true;
+		base.dentry = BPF_CORE_READ(task, fs, root.dentry);
+		base.mnt = BPF_CORE_READ(task, fs, root.mnt);
+		return base;
 	}
 	if (call->dirfd == AT_FDCWD) {
-		*dentry = BPF_CORE_READ(task, fs, pwd.dentry);
-		*mount = BPF_CORE_READ(task, fs, pwd.mnt);
-		return true;
+		base.dentry = BPF_CORE_READ(task, fs, pwd.dentry);
+		base.mnt = BPF_CORE_READ(task, fs, pwd.mnt);
+		return base;
 	}
 	table = BPF_CORE_READ(task, files, fdt);
 	if ((__u32)call->dirfd >= BPF_CORE_READ(table, max_fds))
-		return false;
+		return base;
 	descriptors = BPF_CORE_READ(table, fd);
 	if (bpf_probe_read_kernel(&file, sizeof(file), descriptors + (__u32)call->dirfd) || !file)
-		return false;
-	*dentry = BPF_CORE_READ(file, f_path.dentry);
-	*mount = BPF_CORE_READ(file, f_path.mnt);
-	return true;
+		return base;
+	base.dentry = BPF_CORE_READ(file, f_path.dentry);
+	base.mnt = BPF_CORE_READ(file, f_path.mnt);
+	return base;
 }
 
 /* Append the base and the executable to a record. Returns the bytes in `data`. */
-static __always_inline __u32 write_paths(struct file_open *open, struct task_struct *task,
-					 const struct call *call, bool absolute,
+static __always_inline __u32 write_paths(struct file_open *open, struct path *base,
 					 struct file *exe_file)
 {
 	__u32 at = open->name_bytes;
@@ -121,8 +122,8 @@ static __always_inline __u32 write_paths(struct file_open *open, struct task_str
 	struct dentry *dentry;
 	int end = -1;
 
-	if (read_base(task, call, absolute, &dentry, &mount))
-		end = write_path(at, (__u64)dentry, (__u64)mount);
+	if (base->dentry)
+		end = write_path(at, (__u64)base->dentry, (__u64)base->mnt);
 	if (end < 0) {
 		open->header.notes |= NOTE_BASE_CUT;
 	} else {
@@ -158,7 +159,7 @@ static __always_inline int observe(struct call *call, long result)
 	struct file *exe_file;
 	__u32 tgid, tid, bytes;
 	__u16 notes = 0;
-	bool absolute;
+	struct path base;
 	long n;
 
 	if (!counted || !scratch)
@@ -208,15 +209,15 @@ static __always_inline int observe(struct call *call, long result)
 
 	task = (struct task_struct *)bpf_get_current_task();
 	exe_file = BPF_CORE_READ(task, mm, exe_file);
-	absolute = scratch->data[0] == '/';
+	base = read_base(task, call, scratch->data[0] == '/');
 	fill_header(&open->header, task, tgid, tid, EVENT_FILE_OPEN);
 	open->header.notes = notes;
 	open->flags = call->flags;
 	open->result = result;
 	open->name_bytes = bytes;
-	/* What a relative name means depends on a directory that can change: never folded. */
-	if (settings.fold && absolute) {
-		key.key = fold_key_of(open, exe_file);
+	/* Without a base the name means nothing, so the next one may mean something else. */
+	if (settings.fold && base.dentry) {
+		key.key = fold_key_of(open, &base, exe_file);
 		key.tgid = tgid;
 		if (is_folded(&key)) {
 			counted->folded++;
@@ -225,7 +226,7 @@ static __always_inline int observe(struct call *call, long result)
 		open->header.fold_key = key.key;
 	}
 
-	bytes = write_paths(open, task, call, absolute, exe_file);
+	bytes = write_paths(open, &base, exe_file);
 	if (bytes > DATA_BYTES_MAX)
 		return 0;
 	/* The reader looks at the ring by a timer: to wake it for each event costs the caller 3 us.

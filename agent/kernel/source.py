@@ -24,9 +24,8 @@ from agent.kernel.event import (
 )
 from agent.kernel.libbpf import BpfError, Library
 from agent.kernel.object import BpfObject, load_willing, read_image
-from agent.kernel.probes import Event, Probe, Spec
+from agent.kernel.probes import Event, Probe, Spec, timestamp
 from agent.kernel.ring import Ring
-from agent.model import canonical
 
 RUNG = "libbpf CO-RE"
 
@@ -141,6 +140,11 @@ class Source:
             reasons = sorted(set(self.refused.values()))
             raise errors.AttachError(f"no program of {self.name} could be attached: {'; '.join(reasons)}")
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was put into the ring since the last drain."""
+        return self._ring.is_empty
+
     def drain(self, wall_offset_ns: int) -> Iterator[Event]:
         """Everything that is in the ring now. A malformed record is counted and skipped."""
         is_more = True
@@ -176,7 +180,7 @@ class Source:
             if count and event is not None:
                 self._recovered += count
                 yield msgspec.structs.replace(
-                    event, count=count, timestamp=canonical.timestamp(last_ns + wall_offset_ns)
+                    event, count=count, timestamp=timestamp(last_ns + wall_offset_ns)
                 )
 
     def stats(self) -> ProbeStats:

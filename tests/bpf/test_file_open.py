@@ -344,28 +344,37 @@ def test_equal_opens_are_folded_and_none_is_uncounted(observe: Observe, opener: 
     assert stats.uncounted == 0
 
 
-def test_folding_keeps_apart_what_differs(
-    observe: Observe, opener: Opener, pem: Path, tmp_path: Path
-) -> None:
-    """One process that becomes another program, other flags, and relative names are not the same use."""
-    # Given a shell that opens a file, and then becomes a program that opens it
-    script = f"exec 3<{pem}; exec 4>>{pem}; exec cat {pem}"
-
+def test_folding_keeps_apart_what_differs(observe: Observe, pem: Path, tmp_path: Path) -> None:
+    """A process that changes its directory, or becomes another program, does not do the same again."""
+    # Given a shell that opens files by absolute and relative names, and then becomes a program that opens one
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / pem.name).touch()
+    near = f"exec 3<{pem.name}; exec 3<{pem.name}"
+    script = f"exec 3<{pem}; exec 4>>{pem}; {near}; cd sub; {near}; exec cat {pem.name}"
     # When events are folded
-    def action() -> None:
-        subprocess.run(["sh", "-c", script], stdout=-3, check=True)
-        opener("openat", OPENS, pem.name, cwd=tmp_path)
-
-    events, _ = observe(action, is_folding=True)
-    # Then the shell's two and the program's one are events of their own
-    seen = of(events, pem)
-    shell = [
-        (Path(event.exe or "").name, event.flags.split("|")[0]) for event in seen if event.process != "opener"
+    events, stats = observe(
+        lambda: subprocess.run(["sh", "-c", script], stdout=-3, check=True, cwd=tmp_path), is_folding=True
+    )
+    # Then what is equal is one event and a count, and nothing else is
+    seen = [
+        (event.file, event.file_raw, Path(event.exe or "").name, event.flags.split("|")[0], event.count)
+        for event in events
+        if event.file.startswith(str(tmp_path))
     ]
-    name = Path("/bin/sh").resolve().name
-    assert shell == [(name, "O_RDONLY"), (name, "O_WRONLY"), ("cat", "O_RDONLY")]
-    # And a relative name, whose meaning can change between two opens, is never folded
-    assert len([event for event in seen if event.process == "opener"]) == OPENS
+    shell = Path("/bin/sh").resolve().name
+    below = str(tmp_path / "sub" / pem.name)
+    assert seen[:5] == [
+        (str(pem), None, shell, "O_RDONLY", 1),
+        (str(pem), None, shell, "O_WRONLY", 1),
+        (str(pem), pem.name, shell, "O_RDONLY", 1),
+        (below, pem.name, shell, "O_RDONLY", 1),
+        (below, pem.name, "cat", "O_RDONLY", 1),
+    ]
+    assert sorted(seen[5:]) == [
+        (str(pem), pem.name, shell, "O_RDONLY", 1),
+        (below, pem.name, shell, "O_RDONLY", 1),
+    ]
+    assert stats.uncounted == 0
 
 
 def test_strace_sees_the_same(observe: Observe, tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ Nothing else has to be edited to add one: the Makefile and the packaging find bo
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct
 
 from agent.kernel.event import NameFilter
+from agent.model import canonical
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,17 @@ class Event(Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="ev
     mount_ns: int = 0
     start_ns: int = 0
     count: int = 1
+
+
+@functools.lru_cache(maxsize=4)
+def _second(epoch_s: int) -> str:
+    return canonical.timestamp(epoch_s * 1_000_000_000).removesuffix("000000Z")
+
+
+def timestamp(epoch_ns: int) -> str:
+    """`canonical.timestamp`, quick for a stream, whose events share their seconds: 0.4 us instead of 2."""
+    epoch_s, rest_ns = divmod(epoch_ns, 1_000_000_000)
+    return f"{_second(epoch_s)}{rest_ns // 1000:06}Z"
 
 
 class Probe(Protocol):

@@ -24,7 +24,7 @@ from agent.kernel.event import (
     NameFilter,
     split_components,
 )
-from agent.kernel.probes import Event, Spec
+from agent.kernel.probes import Event, Spec, timestamp
 from agent.model import canonical
 
 SPEC = Spec(
@@ -128,6 +128,8 @@ def resolve(base: list[bytes] | None, name: bytes) -> bytes:
     """
     if base is None:
         return name
+    if not base and name.startswith(b"/") and b"//" not in name and b"/." not in name:
+        return name  # nearly every name is such a one
     parts = list(base)
     # Above the process's own root there is nothing for it; above its working directory there is.
     floor = len(base) if name.startswith(b"/") else 0
@@ -169,7 +171,7 @@ def decode(record: bytes, wall_offset_ns: int) -> FileOpen:
     path = resolve(base, name)
     file = canonical.escape_bytes(path)
     return FileOpen(
-        timestamp=canonical.timestamp(time_ns + wall_offset_ns),
+        timestamp=timestamp(time_ns + wall_offset_ns),
         pid=tgid,
         tid=tid,
         uid=uid,

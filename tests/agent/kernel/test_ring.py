@@ -55,6 +55,7 @@ def test_an_empty_ring_gives_nothing() -> None:
     producer = Producer()
     # When it is drained
     # Then there is nothing, and nothing to wait for
+    assert producer.ring.is_empty
     assert producer.ring.drain() == ([], False)
 
 
@@ -67,6 +68,7 @@ def test_records_come_in_order_with_their_own_length() -> None:
         producer.write(record)
     # When the ring is drained
     # Then they are what was written, and the room is given back
+    assert not producer.ring.is_empty
     assert producer.ring.drain() == (records, False)
     assert producer.consumed == producer.position
     assert producer.ring.drain() == ([], False)
