@@ -70,11 +70,11 @@ def opener(opener_path: Path) -> Opener:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tracefs() -> Iterator[None]:
     """A mounted tracefs. Where there is none it is mounted in a mount namespace of this process alone.
 
-    The namespace is left at the end. So nobody else on the machine sees a mount come and go.
+    The namespace is left again, so that neither other tests nor anybody else on the machine sees the mount.
     """
     if Path("/sys/kernel/tracing/events").exists():
         yield

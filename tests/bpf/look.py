@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What does an agent in other circumstances see? See test_circumstances.py, which runs this.
 
-look.py FILE OPENER: opens a window, says `ready`, waits for a line, lets the opener open the file, and
-prints one JSON object: the events of that file and its neighbours, the opener's process number and the account. Or it
-prints the error.
+look.py FILE OPENER: opens a window, says `ready`, waits for a line, lets the opener open the file, and prints
+one JSON object: the events of that file and its neighbours, the opener's process number and the account. Or the
+error.
 """
 
 from __future__ import annotations
