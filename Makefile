@@ -30,7 +30,8 @@ venv: .venv/.installed  ## make .venv from requirements-dev.txt, this checkout i
 .venv/.locked: requirements-dev.txt
 	@[ -n "$(PYTHON)" ] || { echo "no Python >= 3.11 in /usr/bin or /usr/local/bin; name one: make venv PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "venv: $$($(PYTHON) --version) from $(PYTHON)"
-	@$(PYTHON) -m venv .venv
+	@# Cleared, so that nothing is there that is not in the lock.
+	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
