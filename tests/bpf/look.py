@@ -2,7 +2,7 @@
 """What does an agent in other circumstances see? See test_circumstances.py, which runs this.
 
 look.py FILE OPENER: opens a window, says `ready`, waits for a line, lets the opener open the file, and prints
-one JSON object: the events of that file and its neighbours, the opener's process number and the account. Or the
+one JSON object: the events of that file and its neighbours, the opener's process number, the account; or the
 error.
 """
 
