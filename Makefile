@@ -41,11 +41,13 @@ venv: .venv/.installed  ## make .venv from requirements-dev.txt, this checkout i
 
 .PHONY: lock
 lock: .venv/.locked  ## resolve pyproject.toml anew into the three requirements files; UPGRADE=1 takes newer versions
-	@for part in agent fleet dev; do \
+	@mkdir -p build; for part in agent fleet dev; do \
+		cp -p requirements-$$part.txt build/lock; \
 		[ $$part = agent ] && extra= || extra="--extra $$part"; \
 		.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) \
 			$$extra pyproject.toml --output-file requirements-$$part.txt; \
+		cmp --silent build/lock requirements-$$part.txt && mv build/lock requirements-$$part.txt || true; \
 	done
 
 .PHONY: bpf
