@@ -246,8 +246,10 @@ def test_hot_questions_use_an_index(store: Store, tmp_path: Path) -> None:
         "SELECT id FROM host WHERE host_id = ?",
         "SELECT 1 FROM host_section WHERE host = ? AND valid_to IS NULL",
         "SELECT 1 FROM host_section WHERE section = ? AND valid_to IS NULL",
-        "SELECT id FROM section WHERE name = ? AND detector = ? AND sampled = ?"
-        " AND COALESCE(vendor_part, 0) = COALESCE(?, 0) AND COALESCE(local_part, 0) = COALESCE(?, 0)",
+        (
+            "SELECT id FROM section WHERE name = ? AND detector = ? AND sampled = ?"
+            " AND COALESCE(vendor_part, 0) = COALESCE(?, 0) AND COALESCE(local_part, 0) = COALESCE(?, 0)"
+        ),
         "SELECT 1 FROM section WHERE vendor_part = ?",
         "SELECT 1 FROM part_lease WHERE leased_until <= ?",
         "SELECT part FROM entry WHERE asset = ?",
