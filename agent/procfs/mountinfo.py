@@ -42,6 +42,8 @@ class Mount:
     parent: int
     point: str
     fs_type: str
+    device: tuple[int, int] = (0, 0)
+    """Major and minor number, as the kernel writes them in /proc/PID/maps too (stat(2) may say others)."""
 
     @property
     def nature(self) -> Nature:
@@ -65,10 +67,13 @@ def _parse_line(line: bytes) -> Mount | None:
     before, separator, after = line.partition(b" - ")
     fields = before.split(b" ")
     fs_type = after.split(b" ")[0]
-    if not separator or len(fields) < 6 or not (fields[0].isdigit() and fields[1].isdigit()) or not fs_type:
+    major, _, minor = fields[2].partition(b":") if len(fields) > 2 else (b"", b"", b"")
+    numbers = (*fields[:2], major, minor)
+    if not separator or len(fields) < 6 or not all(number.isdigit() for number in numbers) or not fs_type:
         return None
     point = _OCTAL.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), fields[4])
-    return Mount(int(fields[0]), int(fields[1]), os.fsdecode(point), os.fsdecode(fs_type))
+    device = (int(major), int(minor))
+    return Mount(int(fields[0]), int(fields[1]), os.fsdecode(point), os.fsdecode(fs_type), device)
 
 
 class MountTable:
