@@ -87,7 +87,7 @@ test: system venv bpf lint  ## run everything: lint, fast tests, the frozen agen
 		$(PYTEST) --junit-xml=build/tests/$$1.xml -m "$$2" "$${@:3}" || [ $$? -eq 5 ] || failed=1; \
 	}; \
 	phase fast 'not (slow or frozen or kernel or lab)' -n 2; \
-	$(MAKE) agent; \
+	$(MAKE) agent || failed=1; \
 	phase slow '(slow or frozen) and not (kernel or lab)' -n 2; \
 	phase last 'kernel or lab'; \
 	$(PY) tests/tally.py build/tests/{fast,slow,last}.xml || failed=1; \
