@@ -135,11 +135,14 @@ class Spool:
             StateError: it cannot be removed. It will be posted again, which does no harm.
         """
         with self._state.locked():
-            self._drop(spooled)
             counts = self._counts()
             left = {name: max(getattr(counts, name) - count, 0) for name, count in told.losses().items()}
-            if left:
-                self._save(msgspec.structs.replace(counts, **left))
+            # Should the counter have been lost, the state that goes now was the last to know its number.
+            after = msgspec.structs.replace(counts, seq=max(counts.seq, spooled.seq), **left)
+            if after != counts:
+                self._save(after)
+            if self._holds(spooled):
+                self._state.remove(_SPOOL)
 
     def refused(self, spooled: Spooled) -> None:
         """Set aside, and count, a state that the collector will never take, so that it is not posted again.
@@ -148,21 +151,21 @@ class Spool:
             StateError: it cannot be moved.
         """
         with self._state.locked():
-            held = self.load()
-            if held is not None and held.seq == spooled.seq:
-                self._state.set_aside(_SPOOL)
+            if self._holds(spooled):
                 counts = self._counts()
-                self._save(msgspec.structs.replace(counts, refused=counts.refused + 1))
+                seq = max(counts.seq, spooled.seq)
+                self._save(msgspec.structs.replace(counts, seq=seq, refused=counts.refused + 1))
+                self._state.set_aside(_SPOOL)
 
     def counts(self) -> Counts:
         """The last number and the losses. Raises StateError."""
         with self._state.locked():
             return self._counts()
 
-    def _drop(self, spooled: Spooled) -> None:
+    def _holds(self, spooled: Spooled) -> bool:
+        """Whether this state, and no later one, is in the spool."""
         held = self.load()
-        if held is not None and held.seq == spooled.seq:
-            self._state.remove(_SPOOL)
+        return held is not None and held.seq == spooled.seq
 
     def _next(self, counts: Counts, held: Spooled | None, seen: int, *, replaced: int | None = None) -> int:
         """A number above all that were ever used, on disk before it is used."""
