@@ -25,6 +25,7 @@ from reports.view import HostView, Loader, Origin, parts_of
 
 Class = Literal["drift", "usage", "reinterpreted"]
 Change = Literal["added", "removed", "changed"]
+Equality = Literal["yes", "no", "unknown"]
 # Fields in which an asset's identity lies, whatever its kind. Where they differ, the thing is another one,
 # and no new way of reading explains that.
 _IDENTITY = ("sha256", "spki_sha256", "build_id", "members")
@@ -98,6 +99,22 @@ class Difference(Struct, frozen=True, kw_only=True):
     before: HostView
     after: HostView
     sections: tuple[SectionChange, ...]
+
+    @property
+    def equal(self) -> Equality:
+        """Whether the two are equal.
+
+        no: something differs for certain. unknown: nothing does, but a side did not see everything, or only a
+        new detector saw something else; two hosts that both could not be looked at are not equal.
+        """
+        changes = [change for section in self.sections for change in section.entries]
+        if any(change.kind != "reinterpreted" and change.certain for change in changes):
+            return "no"
+        asked = set(self.before.sections) | set(self.after.sections)
+        states = [side.sections.get(name) for side in (self.before, self.after) for name in asked]
+        if changes or any(state is None or state.status != "complete" for state in states):
+            return "unknown"
+        return "yes"
 
 
 def compare(before: HostView, after: HostView, load: Loader) -> Difference:

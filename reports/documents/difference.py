@@ -54,7 +54,7 @@ def difference_document(difference: Difference, table: AlgorithmTable) -> Docume
             Fact(name="before_host_id", title="Before, identity", value=difference.before.host_id),
             Fact(name="after", title="After", value=_side(difference.after)),
             Fact(name="after_host_id", title="After, identity", value=difference.after.host_id),
-            Fact(name="is_equal", title="Equal", value=not difference.sections),
+            Fact(name="equal", title="Equal", value=difference.equal),
         ),
         tables=tuple(tables),
         unknown=unknown([*_gaps(difference.before, difference), *_gaps(difference.after, difference)]),

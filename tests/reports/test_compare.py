@@ -169,6 +169,31 @@ def test_a_trust_store_that_gained_a_member_is_one_change(fleet: Fleet) -> None:
     ]
 
 
+def test_two_hosts_that_could_not_be_looked_at_are_not_equal(fleet: Fleet) -> None:
+    """Nothing differs between two things nobody saw; that is no health."""
+    one, other = fleet.host("a", c=nothing("failed", "x")), fleet.host("b", c=nothing("failed", "x"))
+
+    difference = compare(one, other, fleet.load)
+
+    assert difference.sections == ()
+    assert difference.equal == "unknown"
+
+
+def test_equal_says_no_only_for_what_differs_for_certain(fleet: Fleet) -> None:
+    """A new detector, or a side that may not have seen it, is a doubt and not a difference."""
+    old, new = fleet.section(entry("/a", OLD)), fleet.section(entry("/a", NEW))
+    empty = fleet.section(status="partial")
+    reread = fleet.section(entry("/a", OLD), entry("/b", OLD), detector=2)
+
+    def equal(before: SectionState, after: SectionState) -> str:
+        return compare(fleet.host("a", c=before), fleet.host("a", c=after), fleet.load).equal
+
+    assert equal(old, old) == "yes"
+    assert equal(old, new) == "no"
+    assert equal(old, empty) == "unknown"
+    assert equal(old, reread) == "unknown"
+
+
 ASSETS: st.SearchStrategy[AnyAsset] = st.sampled_from(
     [OLD, NEW, library(), library("1.1.1"), library(soname="x"), use()]
 )
