@@ -28,8 +28,7 @@ struct {
 
 /* The largest fixed part of an event. */
 #define HEAD_BYTES_MAX 256
-/* What an event says after its fixed part: a name, and two paths of at most PATH_BYTES_MAX and a
- * bit. */
+/* After it: a name, and two paths of PATH_BYTES_MAX and one more component at most. */
 #define DATA_BYTES_MAX 8192
 
 /*
@@ -42,8 +41,8 @@ struct scratch {
 	char data[DATA_BYTES_MAX];
 	/* The last component that write_path() reads may begin at the end of `data`. */
 	char overflow[COMPONENT_BYTES_MAX + 1];
-	/* write_path()'s position. In memory the verifier does not follow it, which saves it hours.
-	 */
+	/* write_path()'s position: the verifier does not follow what is in memory, else it gives
+	 * up. */
 	__u32 at;
 	__u32 reserved;
 };
@@ -245,7 +244,7 @@ __noinline __u64 hash_data(__u64 hash, __u32 bytes)
 	return hash;
 }
 
-/* Steps of a path walk: components and mount points crossed. Debian's deepest path has 22. */
+/* Components and mount points of a path: the deepest of a Debian host with Python tools has 19. */
 #define PATH_STEPS_MAX 48
 
 /*

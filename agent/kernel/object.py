@@ -14,7 +14,7 @@ from typing import Self
 from agent import errors
 from agent.kernel.libbpf import BpfError, Library
 
-# Our largest object has 0.2 MB; something else has been put there when it is larger than this.
+# Our objects have 0.1 MB each; something else has been put there when it is larger than this.
 IMAGE_BYTES_MAX = 4 * 1024 * 1024
 
 
