@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import gzip as gzip_module
 import hashlib
 import json
@@ -42,6 +43,7 @@ class Sender:
 
     client: httpx.Client
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    clock_off: dt.timedelta = dt.timedelta()
 
     @property
     def public_key(self) -> bytes:
@@ -121,6 +123,7 @@ class Sender:
         signer.sign(
             message,
             key_id=key_id or self.host_id,
+            created=dt.datetime.now(dt.UTC) + self.clock_off,
             label=wire.SIGNATURE_LABEL,
             covered_component_ids=covered,
             use_existing_digest=True,
