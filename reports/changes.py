@@ -55,6 +55,11 @@ class FindingChange(Struct, frozen=True, kw_only=True):
     because: tuple[str, ...]
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is a failure or a warning now."""
+        return self.after is not None and self.after.verdict in {"fail", "warn"}
+
+    @property
     def finding(self) -> Finding:
         """The later of the two, for its names and evidence."""
         found = self.after or self.before

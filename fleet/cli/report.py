@@ -24,7 +24,7 @@ from fleet.cli._questions import (
 )
 from reports import algorithms, policy
 from reports.assess import Assessment, assess
-from reports.changes import changes
+from reports.changes import FindingChange, changes
 from reports.documents.changes import changes_document
 from reports.documents.compliance import compliance_document
 from reports.documents.inventory import inventory_document
@@ -90,7 +90,7 @@ Policies that ship: {", ".join(policy.shipped_names())}. Unknown never counts as
 \b
 Exit codes: 0 done, whatever was found; 1 failure; 2 usage;
 with --exit-code also 3: a host fails a rule or is unknown under one (a warning alone is 0);
-with --diff --exit-code 3: a finding is new, or something became unknown."""
+with --diff --exit-code 3: a finding is new or newly known, or something became unknown."""
 )
 @data_option
 @format_option
@@ -136,7 +136,7 @@ def compliance(  # noqa: PLR0913 - one argument for each option
             earlier = judging.at(before)
             change = changes(earlier, later)
             document = changes_document(change, earlier, later, table)
-            found = any(one.change in {"new", "became-unknown"} for one in change)
+            found = any(_is_worse(one) for one in change)
         say(document, format_)
     if exit_code and found:
         raise SystemExit(EXIT_FOUND)
@@ -187,6 +187,11 @@ def _since(since: str | None, at: dt.datetime, asked: dt.datetime, *, as_diff: b
     if before >= min(at, asked):
         raise click.UsageError("--since must lie before now, and before --as-of")
     return before
+
+
+def _is_worse(change: FindingChange) -> bool:
+    """Whether there is more to do, or less to see, than before."""
+    return change.change in {"new", "became-unknown"} or (change.change == "became-known" and change.is_open)
 
 
 def _is_open(assessment: Assessment) -> bool:

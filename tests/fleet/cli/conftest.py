@@ -20,14 +20,14 @@ from fleet.cli import cli
 from fleet.config import DataDir
 from fleet.enroll import Applicant
 from fleet.store import Store, open_store
-from fleet.store.records import Accepted, NewToken, Post
+from fleet.store.records import Accepted, NewToken, Post, Unchanged
 from tests.reports.samples import Fleet, certificate, ec, entry, library, nothing, rsa, use
 
 DAY_NS = 86_400 * 10**9
 
 
 class Town:
-    """Hosts that post at chosen moments. Ages are in days before now, so that the commands' own clock is right."""
+    """Hosts that post at chosen moments: ages are in days before now, since the commands have a clock."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -73,7 +73,7 @@ class Town:
             received_ns=self.at(age_days),
             parts=self.parts.parts,
         )
-        assert isinstance(self.store.put_state(post).result(), Accepted)
+        assert isinstance(self.store.put_state(post).result(), Accepted | Unchanged)
 
     def section(self, *local: Entry, **more: Any) -> SectionState:  # noqa: ANN401 - as Fleet.section takes them
         """A section with these entries."""
@@ -118,7 +118,7 @@ def data(tmp_path: Path) -> DataDir:
 
 @pytest.fixture
 def town(data: DataDir) -> Iterator[Town]:
-    """web1 renewed its certificate yesterday; web2 shares its packages and has an old one; db1 cannot be seen."""
+    """web1 renewed its certificate yesterday; web2 has its packages and an old one; db1 cannot be seen."""
     store = open_store(data.database)
     try:
         town = Town(store)
