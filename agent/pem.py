@@ -8,6 +8,7 @@ length, indentation, and PEM inside a JSON or configuration string with its line
 from __future__ import annotations
 
 import binascii
+import itertools
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def blocks(text: bytes, labels: Collection[str]) -> Iterator[Block]:
     (a program that looks for it, a comment that explains it) is one only where a block follows.
     """
     markers = list(_MARKER.finditer(text))
-    for opening, closing in zip(markers, [*markers[1:], None], strict=True):
+    for opening, closing in itertools.zip_longest(markers, markers[1:]):
         label = opening[2].decode("ascii")
         if opening[1] != b"BEGIN" or label not in labels:
             continue
