@@ -158,7 +158,7 @@ class Host:
             raise errors.host_error(error, path) from error
 
     def list_directories(self, path: str) -> list[str]:
-        """Names of the directories in a directory, links not among them, sorted by bytes. Raises HostError."""
+        """Directories in a directory, links not among them, sorted by bytes. Raises HostError."""
         try:
             with os.scandir(self.outside(path)) as found:
                 names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
@@ -168,6 +168,11 @@ class Host:
 
     # -- processes
     # -----------------------------------------------------------------------------------------------
+
+    @property
+    def own_pid(self) -> int:
+        """This process in the host's /proc; 0 where the host is a directory."""
+        return 0 if self._prefix else os.getpid()
 
     def pids(self) -> list[int]:
         """Process numbers in /proc, ascending. Raises HostError when /proc itself cannot be listed."""

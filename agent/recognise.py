@@ -60,8 +60,8 @@ class _Row:
 
 
 _OPENSSL = (
-    # `OpenSSL 3.0.19 27 Jan 2026`, `OpenSSL 1.0.2k-fips  26 Jan 2017`, `OpenSSL 1.1.1k  FIPS 25 Mar 2021`; not the
-    # forks' `OpenSSL 1.1.1 (compatible; BoringSSL)`.
+    # `OpenSSL 3.0.19 27 Jan 2026`, `OpenSSL 1.0.2k-fips  26 Jan 2017`, `OpenSSL 1.1.1k  FIPS 25 Mar 2021`
+    # and not the forks' `OpenSSL 1.1.1 (compatible; BoringSSL)`.
     _says(
         "OpenSSL ",
         rb"([0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}[a-z]{0,2}(?:-(?!fips)[0-9a-z.]{1,20})?)[- \0](?!\(compatible)",

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
 from agent import discover, errors, scanners
 from agent.document import Outcome
 from agent.host import Host
+from agent.scanners import Scan, Spec
 
 
 def choose(names: Iterable[str] | None) -> dict[str, ModuleType]:
@@ -32,18 +34,22 @@ def choose(names: Iterable[str] | None) -> dict[str, ModuleType]:
 
 def run_scanners(host: Host, chosen: Mapping[str, ModuleType]) -> dict[str, Outcome]:
     """Every scanner's outcome by section name."""
-    return {name: _run_one(host, module) for name, module in sorted(chosen.items())}
+    return {
+        name: run_one(module.SPEC, functools.partial(module.scan, host))
+        for name, module in sorted(chosen.items())
+    }
 
 
-def _run_one(host: Host, module: ModuleType) -> Outcome:
+def run_one(spec: Spec, scan: Callable[[], Scan]) -> Outcome:
+    """One scanner's outcome, whatever it does."""
     try:
-        return Outcome(spec=module.SPEC, scan=module.scan(host))
+        return Outcome(spec=spec, scan=scan())
     except errors.AgentError as error:
-        return Outcome(spec=module.SPEC, failure=str(error))
+        return Outcome(spec=spec, failure=str(error))
     except MemoryError:
-        return Outcome(spec=module.SPEC, failure="out of memory")
+        return Outcome(spec=spec, failure="out of memory")
     except Exception as error:  # noqa: BLE001 - the one place where a bug of a scanner becomes its section's failure
-        return Outcome(spec=module.SPEC, failure=_bug(error))
+        return Outcome(spec=spec, failure=_bug(error))
 
 
 def _bug(error: Exception) -> str:

@@ -168,7 +168,9 @@ class FileUse(Asset, tag="file-use", omit_defaults=True, kw_only=True, frozen=Tr
     """A cryptographic file that a process was seen opening."""
 
     access: Annotated[tuple[str, ...], Meta(description="read, write: what was asked for, sorted.")] = ()
-    results: Annotated[tuple[str, ...], Meta(description="opened, denied, missing, failed: how the opens ended, sorted.")] = ()
+    results: Annotated[
+        tuple[str, ...], Meta(description="opened, denied, missing, failed: how the opens ended, sorted.")
+    ] = ()
 
 
 AnyAsset = (

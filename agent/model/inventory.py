@@ -25,7 +25,9 @@ Timestamp = Annotated[
 ]
 Status = Literal["complete", "partial", "absent", "failed"]
 HostKind = Literal["agent", "ssh", "import", "external"]
-SkipReason = Literal["denied", "unreadable", "vanished", "too_large", "malformed", "budget", "network_fs", "lost"]
+SkipReason = Literal[
+    "denied", "unreadable", "vanished", "too_large", "malformed", "budget", "network_fs", "lost"
+]
 
 
 class Entry(Struct, omit_defaults=True, kw_only=True, frozen=True):

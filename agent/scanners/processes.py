@@ -45,6 +45,16 @@ _PAGE_BYTES_MAX = 64 * 1024
 _HIDEPID = re.compile(rb"^\S+ \S+ \S+ / /proc .* - proc \S+ \S*\bhidepid=(?!0|off)", re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """One process that uses cryptography, as it is now: in no digest, for who asks about this moment."""
+
+    pid: int
+    exe: str
+    """Path without ` (deleted)`; surrogate escapes."""
+    libraries: tuple[Mapped, ...]
+
+
 _Use = tuple[str, Placement, tuple[Mapped, ...]]
 """Executable, where it belongs, and the libraries as it has them mapped: alike for processes of one kind."""
 
@@ -58,27 +68,35 @@ class _Sight:
     reader: Reader
     files: MappedFiles
     uses: set[_Use] = field(default_factory=set)
+    seen: list[Seen] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     placements: dict[bytes, Placement] = field(default_factory=dict)
 
 
 def scan(host: Host) -> Scan:
     """Look at every process once."""
+    return survey(host)[0]
+
+
+def survey(host: Host) -> tuple[Scan, list[Seen]]:
+    """The same, with the processes themselves beside what is kept of them."""
     found = Scan()
     try:
         pids = host.pids()
     except errors.VanishedError:
         found.absent = "there is no /proc"
-        return found
+        return found, []
     sight = _Sight(host, found, QueryReader(), MappedFiles(host, found.skip))
     for pid in pids:
-        _look(sight, pid)
+        # The agent is not what it looks for; unpacked from one file, its libraries have new paths each time.
+        if pid != host.own_pid:
+            _look(sight, pid)
     _count_hidden(sight)
     found.rung = sight.reader.rung
     found.entries = _entries(host, sight.uses)
     names = ("processes", "processes_with_crypto", "processes_executable_deleted")
     found.live = {name: sight.counts[name] for name in names} | {"mapped_files": sight.files.count}
-    return found
+    return found, sight.seen
 
 
 def _look(sight: _Sight, pid: int) -> None:
@@ -103,6 +121,7 @@ def _look(sight: _Sight, pid: int) -> None:
         sight.counts["processes_executable_deleted"] += 1
         exe = exe.removesuffix(DELETED)
     sight.uses.add((exe, placement, tuple(libraries)))
+    sight.seen.append(Seen(pid, exe, tuple(libraries)))
 
 
 def _libraries(sight: _Sight, pid: int) -> dict[Mapped, None]:
