@@ -26,8 +26,8 @@ def processes(host: Host, seen: list[Seen], redaction: Redaction) -> list[dict[s
     """Processes that map a crypto library, by pid. One that has ended since is left out.
 
     Returns:
-        pid, name (comm), exe, running_as (login name), libraries (paths, ` (deleted)` after those replaced) and
-        open_crypto_files (paths of files held open, by suffix).
+        pid, name (comm), exe, running_as (login name), libraries (paths; ` (deleted)` after those replaced),
+        and open_crypto_files (paths of files held open, by suffix).
     """
     found = []
     for process in seen:
