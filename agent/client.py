@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ RETRY_AFTER_S_MAX = 24 * 3600
 # Later may help: who we are may be known again, the body may arrive in time, there may be fewer requests.
 _RETRY_STATUS = {401, 408, 409, 429}
 _DETAIL_CHARS_MAX = 500
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +72,20 @@ def collector_url(text: str) -> str:
         parts = urlsplit(text.strip())
         port = parts.port
         # The URL library of the client is stricter than Python's about host names.
-        host = httpx.URL(f"https://{parts.netloc}").raw_host.decode("ascii")
+        host = httpx.URL(f"https://{parts.netloc}").raw_host.decode("ascii").lower()
     except (ValueError, httpx.InvalidURL, UnicodeError) as error:
         raise errors.ConfigError("the collector's URL is none; write https://HOST[:PORT]") from error
     if "@" in parts.netloc:
         raise errors.ConfigError(
             "the collector's URL holds a name or password; the host key is all that is needed"
         )
-    if parts.scheme != "https" or not host or parts.path not in ("", "/") or parts.query or parts.fragment:
+    if (
+        parts.scheme != "https"
+        or not _HOST.fullmatch(host)
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+    ):
         raise errors.ConfigError(
             f"the collector's URL is {text[:200]!r}; write https://HOST[:PORT] and no path"
         )

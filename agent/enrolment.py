@@ -255,7 +255,8 @@ def _trusted_ca(url: str, collector: Collector, clock_ns: Callable[[], int]) -> 
     pin = collector.pin
     if pin is not None and not re.fullmatch(wire.PIN_PATTERN, pin):
         raise errors.UsageError(
-            f"{pin[:100]!r} is no pin; `fleet serve --init` prints it: sha256: and 64 hex digits"
+            # Not quoted: it may be the token, in the wrong place.
+            "what was given as the pin is none; `fleet serve --init` prints it: sha256: and 64 hex digits"
         )
     if collector.ca_file is not None:
         try:
