@@ -219,7 +219,7 @@ def _next(total: Stock, names: dict[str, str], table: AlgorithmTable, at: dt.dat
                 "hosts_shown": hosts_words(sorted(names[host] for host in found.hosts)),
                 "places": tuple(sorted(found.places)),
                 "sha256": found.certificate.sha256,
-                "hosts": sorted(found.hosts),
+                "hosts": [{"host": names[host], "host_id": host} for host in sorted(found.hosts)],
             }
             for found in coming[:NEXT_MAX]
         ),
