@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agent.host import Host
 from agent.redact import HUMAN_UIDS
-from agent.walk import DEPTH_MAX
+from agent.walk import ANY_DEPTH
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Place:
 
     path: str
     why: str
-    depth_max: int = DEPTH_MAX
+    depth_max: int = ANY_DEPTH
 
 
 # A home is searched this deep. It reaches ~/.minikube/profiles/NAME/client.crt and the bundle of a virtual

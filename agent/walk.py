@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from agent.procfs.mountinfo import MountTable, parse_mountinfo
 # A directory deeper than this is made by an accident or by somebody's ill will; each level holds one
 # descriptor open.
 DEPTH_MAX = 64
+ANY_DEPTH = sys.maxsize
 _FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_DIRECTORY
 
@@ -142,7 +144,7 @@ class Walker:
         self._plain: set[str] = set()
 
     def walk(
-        self, root: str, *, depth_max: int = DEPTH_MAX, leave: Callable[[str], bool] | None = None
+        self, root: str, *, depth_max: int = ANY_DEPTH, leave: Callable[[str], bool] | None = None
     ) -> Generator[File | Link]:
         """Files and links below a directory, in the order of their names; nothing where it is not there.
 
@@ -151,7 +153,8 @@ class Walker:
 
         Args:
             root: absolute; the links on the way to it are resolved.
-            depth_max: 1 gives what stands in the directory itself.
+            depth_max: 1 gives what stands in the directory itself. What is deeper is left uncounted; what is
+                deeper than DEPTH_MAX below `/` is counted.
             leave: called with every directory's path; True leaves it alone, uncounted.
         """
         real = self.resolve(root)
