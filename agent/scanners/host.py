@@ -44,9 +44,9 @@ def scan(host: Host) -> Scan:
 
 
 def _read(host: Host, found: Scan, path: str) -> str | None:
-    """A page of text, or None when it is not there (which is no skip) or cannot be read (which is one)."""
+    """A page as raw text, or None when it is not there (which is no skip) or cannot be read (which is one)."""
     try:
-        return host.read_text(path)
+        return os.fsdecode(host.read(path))
     except errors.VanishedError:
         return None
     except errors.HostError as error:
@@ -92,7 +92,7 @@ def _assignments(page: str) -> dict[str, str]:
             # An open quotation mark: the text as it is says more than nothing.
             words = [value]
         if words and words[0]:
-            fields[name] = words[0]
+            fields[name] = text(words[0])
     return fields
 
 
@@ -101,7 +101,7 @@ def _kernel(host: Host, found: Scan) -> None:
     if page is not None and page.strip():
         # A host that is a directory does not run, so it has no machine to ask; its page of /proc was copied.
         machine = os.uname().machine if host.root == "/" else "unknown"
-        _add(host, found, "kernel", Kernel(release=page.strip(), machine=machine), _KERNEL_RELEASE)
+        _add(host, found, "kernel", Kernel(release=text(page.strip()), machine=machine), _KERNEL_RELEASE)
 
 
 def _fips(host: Host, found: Scan) -> None:
@@ -131,5 +131,5 @@ def _first_word(page: str | None) -> str | None:
     for line in (page or "").splitlines():
         words = line.split()
         if words and not words[0].startswith("#"):
-            return words[0]
+            return text(words[0])
     return None
