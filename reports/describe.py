@@ -66,6 +66,6 @@ def evidence(entry: Entry) -> tuple[str, ...]:
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return " ".join(_value(item) for item in value)
     return str(value)

@@ -9,6 +9,9 @@ from reports.document import Document, Fact, Table
 from reports.formats import Spec
 from reports.text import readable, visible
 
+# Longer than almost every path and name. One name of 4,096 characters would otherwise pad every row to its
+# width; the other formats have it whole.
+_CELL_CHARS_MAX = 200
 SPEC = Spec(media_type="text/plain", extension="txt", for_people=True)
 
 
@@ -64,5 +67,10 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         # One below the other. A line feed inside a name has been written out by then.
-        return "\n".join(readable(item) for item in value)
-    return readable(str(value))
+        return "\n".join(_cut(readable(item)) for item in value)
+    return _cut(readable(str(value)))
+
+
+def _cut(text: str) -> str:
+    rest = len(text) - _CELL_CHARS_MAX
+    return f"{text[:_CELL_CHARS_MAX]}... and {rest} more characters" if rest > 0 else text

@@ -69,6 +69,23 @@ def test_the_sample_is_written_as_it_always_was(golden: Golden, name: str) -> No
     golden.check(f"sample.{module.SPEC.extension}", module.render(SAMPLE))
 
 
+def test_one_long_name_does_not_make_every_row_as_long() -> None:
+    """A terminal is not 4,096 columns wide; what was cut is said."""
+    rows = ({"c": "x" * 4096}, {"c": "y"})
+    document = Document(
+        schema="x/1",
+        title="t",
+        facts=(),
+        tables=(Table(name="t", title="t", columns=columns(("c", "c")), rows=rows, empty=""),),
+        unknown=Table(name="unknown", title="u", columns=(), rows=(), empty="none"),
+    )
+
+    text = formats.load("table").render(document)
+
+    assert max(len(line) for line in text.splitlines()) < 300
+    assert "... and 3896 more characters" in text
+
+
 def test_json_is_read_back_as_it_was(golden: Golden) -> None:
     """Programs get names as the host has them."""
     read = json_reader.loads(json.render(SAMPLE))
