@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from agent.model import canonical
 from agent.model.inventory import Entry
-from reports.coverage import STALE_AFTER_DAYS, Gap, section_gap, stale_reason
+from reports.coverage import STALE_AFTER_DAYS, Gap, gaps, section_gap, stale_reason
 from reports.describe import kind_of
 from reports.judge import Judge, Segment, Verdict, at_moment
 from reports.policy import Policy, Rule
@@ -179,6 +179,7 @@ def assess(
     heard = min(at, now or at)
     ordered = sorted(views, key=lambda view: (view.name, view.host_id))
     silences = {view.host_id: stale_reason(view, heard, stale_after_days) for view in ordered}
+    asked = {name for policy in policies for rule in policy.rules for name in rule.text.applies_to.sections}
     findings: list[Finding] = []
     tallies: list[Tally] = []
     for policy in policies:
@@ -199,7 +200,7 @@ def assess(
         policies=tuple(policies),
         findings=tuple(findings),
         tallies=tuple(tallies),
-        gaps=tuple(_gaps(ordered, policies, silences)),
+        gaps=tuple(gap for view in ordered for gap in gaps(view, asked, heard, stale_after_days)),
     )
 
 
@@ -274,20 +275,3 @@ def _as_it_was(finding: Finding, silence: str) -> Finding:
     return msgspec.structs.replace(
         finding, verdict="unknown", because=(silence, was), from_date=None, until_date=None
     )
-
-
-def _gaps(
-    views: Sequence[HostView], policies: Sequence[Policy], silences: dict[str, str | None]
-) -> list[Gap]:
-    asked = sorted(
-        {section for policy in policies for rule in policy.rules for section in rule.text.applies_to.sections}
-    )
-    found: list[Gap] = []
-    for view in views:
-        silence = silences[view.host_id]
-        if silence is not None:
-            found.append(
-                Gap(host_id=view.host_id, host=view.name, section=None, status="stale", reason=silence)
-            )
-        found += [gap for section in asked if (gap := section_gap(view, section)) is not None]
-    return found

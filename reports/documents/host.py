@@ -9,7 +9,7 @@ import msgspec
 
 from agent.model.inventory import Entry, SectionState
 from reports.algorithms import AlgorithmTable
-from reports.coverage import STALE_AFTER_DAYS, Gap, section_gap, stale_reason
+from reports.coverage import STALE_AFTER_DAYS, gaps
 from reports.describe import asset_words, kind_of, place_words
 from reports.document import Document, Fact, Table, columns
 from reports.documents import unknown
@@ -38,12 +38,6 @@ def host_document(
         stale_after_days: how many days of silence make it stale.
     """
     shown = sorted(view.sections) if section is None else [section]
-    found = [gap for name in shown if (gap := section_gap(view, name)) is not None]
-    silence = stale_reason(view, at, stale_after_days)
-    if silence is not None:
-        found.insert(
-            0, Gap(host_id=view.host_id, host=view.name, section=None, status="stale", reason=silence)
-        )
     tables = [_sections(view, shown, load)]
     if section is not None:
         tables.append(_entries(view.sections[section], load, table))
@@ -62,7 +56,7 @@ def host_document(
             Fact(name="as_of", title="As of", value=view.as_of or "now"),
         ),
         tables=tuple(tables),
-        unknown=unknown(found),
+        unknown=unknown(gaps(view, shown, at, stale_after_days)),
     )
 
 
