@@ -67,7 +67,7 @@ def loader(store: Store) -> Loader:
 
 
 def moment(text: str) -> str:
-    """A timestamp of ours from what a person writes: a date (its first moment) or ISO 8601, by default in UTC.
+    """A timestamp of ours from what a person writes: a date (its first moment) or ISO 8601, UTC by default.
 
     Raises:
         errors.UsageError: it is neither.

@@ -77,7 +77,8 @@ class _Exchange:
         """The next piece of the answer."""
         if message["type"] == "http.response.start":
             headers = [*message["headers"], self._pace]
-            if self._unread and not self._waits:
+            # Who was too slow with the body (408) is not waited for once more.
+            if self._unread and not self._waits and message["status"] != 408:
                 await self._drain()
             if self._unread:
                 # The rest of the body must not be taken for the next request.

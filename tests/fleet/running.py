@@ -64,14 +64,26 @@ class Running:
         return self.process.returncode, log
 
 
-def start(data: DataDir, *options: str, listen: str = "127.0.0.1:0", log: Path | None = None) -> Running:
+def command(*arguments: str, prelude: str = "") -> list[str]:
+    """The `fleet` command with these arguments; `prelude` is run before it in the same process."""
+    return [sys.executable, "-c", f"{prelude}\nfrom fleet.cli import main; main()", *arguments]
+
+
+def start(
+    data: DataDir, *options: str, listen: str = "127.0.0.1:0", log: Path | None = None, prelude: str = ""
+) -> Running:
     """Start a collector on that directory, initialising it, and wait until it listens."""
-    command = [sys.executable, "-c", "from fleet.cli import main; main()", "serve", "--init"]
-    command += ["--data", str(data.root), "--listen", listen, *options]
+    arguments = ["serve", "--init", "--data", str(data.root), "--listen", listen, *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CRYPTOFLEET_")}
     with contextlib.ExitStack() as stack:
         stderr = stack.enter_context(log.open("a")) if log else subprocess.PIPE
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
+        process = subprocess.Popen(
+            command(*arguments, prelude=prelude),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=environment,
+        )
     assert process.stdout is not None
     said: list[str] = []
     for line in process.stdout:
@@ -83,10 +95,10 @@ def start(data: DataDir, *options: str, listen: str = "127.0.0.1:0", log: Path |
 
 
 @contextlib.contextmanager
-def running(data: DataDir, *options: str) -> Iterator[Running]:
+def running(data: DataDir, *options: str, prelude: str = "") -> Iterator[Running]:
     """A collector for the length of a block; it must end well."""
     log = data.root.parent / "collector.log"
-    collector = start(data, *options, log=log)
+    collector = start(data, *options, log=log, prelude=prelude)
     try:
         yield collector
     finally:

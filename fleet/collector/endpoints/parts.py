@@ -7,6 +7,7 @@ import functools
 from contextlib import AsyncExitStack
 
 from litestar import Controller, put
+from litestar.params import FromPath
 
 from agent.model import canonical, limits
 from fleet import errors
@@ -35,7 +36,7 @@ class Endpoint(Controller):
             ),
         },
     )  # fmt: skip
-    async def put_part(self, request: AnyRequest, digest: str) -> None:
+    async def put_part(self, request: AnyRequest, digest: FromPath[str]) -> None:
         """Upload a part."""
         collector = collector_of(request)
         sender = authenticate(request.scope, collector.store.host, collector.now_ns())

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, Response, put
+from litestar.params import FromPath
 
 from agent.model import inventory, wire
 from fleet.collector import bodies, documents, openapi
@@ -43,7 +44,7 @@ class Endpoint(Controller):
             ),
         },
     )  # fmt: skip
-    async def put_state(self, request: AnyRequest, host_id: str) -> Response[bytes]:
+    async def put_state(self, request: AnyRequest, host_id: FromPath[str]) -> Response[bytes]:
         """Make a manifest the host's state."""
         collector = collector_of(request)
         sender = authenticate(request.scope, collector.store.host, collector.now_ns(), host_id=host_id)
