@@ -100,13 +100,14 @@ def load(
     environ = os.environ if environ is None else environ
     known = _known()
     values: dict[str, Any] = {}
-    for source in (
-        _from_file(path or environ.get(FILE_ENV) or None),
-        _from_environment(environ, known),
-        {name: ("the command line", value) for name, value in (flags or {}).items() if value is not None},
+    given = {name: ("the command line", value) for name, value in (flags or {}).items() if value is not None}
+    for source, is_text in (
+        (_from_file(path or environ.get(FILE_ENV) or None), False),
+        (_from_environment(environ, known), True),
+        (given, True),
     ):
         for name, (whence, value) in source.items():
-            values[name] = _typed(name, value, whence, known)
+            values[name] = _typed(name, value, f"{whence}: {name}", known, is_text=is_text)
     settings: Settings = _build(Settings, "", values)
     types_of = _sink_settings()
     _check_names("scanner", settings.scanners or (), discover.names(scanners))
@@ -155,15 +156,22 @@ def _from_file(path: str | None) -> dict[str, tuple[str, object]]:
         raise errors.ConfigError(f"there is no configuration file {place}") from error
     except OSError as error:
         raise errors.ConfigError(f"cannot read {place}: {(error.strerror or '').lower()}") from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
+        if stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev:
+            return {}
+        if not stat.S_ISREG(found.st_mode):
+            raise errors.ConfigError(f"{place} is no file")
         # Who writes this file tells a root process where to write.
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise errors.ConfigError(
                 f"{place} has mode {stat.S_IMODE(found.st_mode):04o} and uid {found.st_uid}, so others can"
                 f" write to it; chown it to root and chmod it 0644"
             )
-        data = file.read(_FILE_BYTES_MAX)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            data = file.read(_FILE_BYTES_MAX)
+    finally:
+        os.close(fd)
     try:
         tables = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -199,23 +207,22 @@ def _from_environment(
     return found
 
 
-def _typed(name: str, value: object, whence: str, known: Mapping[str, Any]) -> object:
+def _typed(name: str, value: object, place: str, known: Mapping[str, Any], *, is_text: bool) -> object:
+    """The value in its type. A file has types of its own; environment and command line have only texts."""
     if name not in known:
-        raise errors.ConfigError(f"{whence}: there is no setting {name!r}{_suggestion(name, known)}")
+        raise errors.ConfigError(f"{place}: there is no such setting{_suggestion(name, known)}")
     kind = known[name]
-    # A file has types of its own; the environment and the command line have only texts.
-    is_text = isinstance(value, str) and not whence.startswith("/")
     plain = _plain(kind)
     if plain is Secret:
         if not isinstance(value, str):
-            raise errors.ConfigError(f"{whence}: {name}: a text is expected")
+            raise errors.ConfigError(f"{place}: a text is expected")
         return Secret(value)
     if is_text and isinstance(value, str):
-        value = _split(plain, value, f"{whence}: {name}")
+        value = _split(plain, value, place)
     try:
         return msgspec.convert(value, type=kind, strict=not is_text)
     except msgspec.ValidationError as error:
-        raise errors.ConfigError(f"{whence}: {name}: {error}") from error
+        raise errors.ConfigError(f"{place}: {error}") from error
 
 
 def _plain(kind: Any) -> Any:  # noqa: ANN401 - any annotation of a setting

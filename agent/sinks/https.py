@@ -87,6 +87,8 @@ class _Post:
         try:
             return self._deliver(spooled)
         except tls.UntrustedError as error:
+            if not self._enrolment.ca_pins:
+                raise
             try:
                 self._enrolment = enrolment.follow_ca(self._state, self._enrolment, self._way, self._clock_ns)
             except errors.CollectorError:
