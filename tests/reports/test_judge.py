@@ -248,6 +248,23 @@ def test_the_memo_tells_levels_rules_and_policies_apart(hygiene: Policy, table: 
     assert len(memo) == 3
 
 
+def test_an_entry_rule_is_judged_in_each_place(table: AlgorithmTable) -> None:
+    """The same certificate may stand where it is allowed and where it is not."""
+    text = (HEAD + RULE).replace('level = "asset"', 'level = "entry"')
+    text = text.replace(
+        '{ field = "asset.is_ca", eq = true }', '{ field = "where.path", matches = "/tmp/*" }'
+    )
+    policy = read(text, "house.toml", table)
+    judge = Judge()
+
+    verdicts = [
+        judge.timeline(policy, policy.rules[0], entry(path, certificate()), {})[0].verdict
+        for path in ("/etc/a.pem", "/tmp/a.pem")
+    ]
+
+    assert verdicts == ["pass", "fail"]
+
+
 def test_a_memo_that_was_kept_is_believed(hygiene: Policy) -> None:
     """The caller may keep verdicts longer than a judge lives."""
     memo: dict[Any, Timeline] = {}

@@ -8,7 +8,7 @@ import io
 import json as json_reader
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports import formats
@@ -107,6 +107,11 @@ def test_csv_is_one_rectangle() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10))
+@example("=1+1")
+@example("  =1+1")
+@example("\u00a0@SUM(1)")
+@example("\uff1d1")
+@example("-1")
 def test_no_cell_of_a_csv_is_a_formula(text: str) -> None:
     """Opening a report in a spreadsheet must not run what somebody called a file."""
     document = Document(
