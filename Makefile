@@ -68,6 +68,14 @@ dist/fleet-agent: build.spec requirements-agent.txt requirements-dev.txt $(shell
 		--distpath build/pyinstaller/dist --workpath build/pyinstaller/work build.spec
 	@mkdir -p dist && mv -f build/pyinstaller/dist/fleet-agent $@
 
+.PHONY: demo
+demo: system agent  ## show it at work: a collector, this machine and two lab hosts (as root)
+	@$(PY) -m tests.lab.demo
+
+.PHONY: bench
+bench: system agent  ## measure, print one table, keep it in tests/bench/RESULTS.md
+	@$(PY) -m tests.bench
+
 .PHONY: lint
 lint: venv  ## check style, types, imports and the kernel half
 	@$(PY) -m ruff check --quiet .

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench`: run every measurement, print one table, and keep it in RESULTS.md with date, machine and commit.
+"""`make bench`: what does it cost? Every measurement in one table, kept in RESULTS.md with its machine.
 
-A measurement is a file bench_*.py in this folder with `def run() -> list[Row]`. Figures are ratios and counts taken
-within one run: machines are shared, so no bar here fails anything.
+A measurement is a file bench_*.py in this folder with `def run() -> list[Row]`. Figures are ratios and counts
+taken within one run: machines are shared, so no bar here fails anything.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import datetime as dt
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ from tabulate import tabulate
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
+
+Row = tuple[str, str, str, str]
+"""What was measured, the figure, its spread over the runs, and how it was taken."""
 
 
 def load(path: Path) -> ModuleType:
@@ -36,18 +40,18 @@ def load(path: Path) -> ModuleType:
 
 def machine() -> str:
     """Processor, cores, memory, kernel: what a figure depends on."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
+    page = Path("/proc/cpuinfo").read_text()
+    found = re.search(r"^model name\s*: (.*)$", page, re.MULTILINE)
+    cpu = found[1] if found else platform.machine()
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{cpu}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+    kernel, python = platform.release(), platform.python_version()
+    return f"{cpu}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, Linux {kernel}, Python {python}"
 
 
 def commit() -> str:
     """The commit measured, marked when the work tree differs from it."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=False)
-    return said.stdout.strip() or "unknown"
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main() -> int:
@@ -55,19 +59,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure, and keep the table.")
     parser.add_argument("names", nargs="*", help="parts of names, for example processes")
     names = parser.parse_args().names
-    files = [path for path in sorted(HERE.glob("bench_*.py")) if not names or any(name in path.stem for name in names)]
-    rows: list[tuple[str, str, str, str]] = []
-    for path in files:
+    measured = commit()
+    rows: list[Row] = []
+    for path in sorted(HERE.glob("bench_*.py")):
+        if names and not any(name in path.stem for name in names):
+            continue
         print(f"measuring {path.stem.removeprefix('bench_')} ...", file=sys.stderr, flush=True)
         rows += load(path).run()
-    table = tabulate(rows, headers=("measure", "figure", "spread", "how"), tablefmt="github")
+    table = tabulate(
+        rows, headers=("measure", "figure", "spread", "how"), tablefmt="github", disable_numparse=True
+    )
     print(table)
     if not names:
-        now = dt.datetime.now(dt.UTC)
-        load_average = os.getloadavg()[0]
+        now, load1 = dt.datetime.now(dt.UTC), os.getloadavg()[0]
         RESULTS.write_text(
-            f"# Measurements\n\nThe last `make bench`: {now:%Y-%m-%d %H:%M} UTC, commit {commit()}, load average {load_average:.1f} at its end.\n"
-            f"Machine: {machine()}.\nShared and noisy: read ratios within this run, not absolute times against another run's.\n\n{table}\n"
+            f"# Measurements\n\n"
+            f"The last `make bench`: {now:%Y-%m-%d %H:%M} UTC, commit {measured}, load {load1:.1f}.\n"
+            f"Machine: {machine()}.\n"
+            f"Shared and noisy: compare ratios within this run, not times with another.\n\n{table}\n"
         )
     return 0
 

@@ -41,7 +41,7 @@ def certificate(name: str, serial: int, *, ends: dt.datetime, bits: int | None =
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(serial)
-        .not_valid_before(ends - dt.timedelta(days=90))
+        .not_valid_before(min(ends, dt.datetime.now(dt.UTC)) - dt.timedelta(days=90))
         .not_valid_after(ends)
         .sign(key, hashes.SHA256())
     )
