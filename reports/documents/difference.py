@@ -72,7 +72,7 @@ _CHANGE_COLUMNS: tuple[Column, ...] = columns(
 
 
 def _side(view: HostView) -> str:
-    return f"{view.name} as of {view.as_of}" if view.as_of else view.name
+    return f"{view.name} as of {to_second(view.as_of)}" if view.as_of else view.name
 
 
 def _row(section: SectionChange, change: EntryChange, table: AlgorithmTable) -> dict[str, Any]:
