@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.model import canonical, limits
+from agent.model.asset import LibraryUse
 from agent.model.inventory import Entry, SkipReason
 from agent.scanners import Scan, Spec
 from agent.state import StateDirectory
@@ -56,6 +57,7 @@ class Memory(Struct, omit_defaults=True, kw_only=True):
         memory = self.sections.get(section)
         if memory is None or memory.detector != spec.detector:
             memory = self.sections[section] = SectionMemory(detector=spec.detector)
+        memory.seen = {key: seen for key, seen in memory.seen.items() if not _is_momentary(seen.entry)}
         for entry in scan.entries:
             memory.seen[entry.key] = Remembered(entry=entry, day=today.isoformat())
         memory.looked = today.isoformat()
@@ -104,6 +106,11 @@ def _fresh(memory: SectionMemory, today: dt.date) -> list[Entry]:
         kept = {key: kept[key] for key in ranked}
     memory.seen = kept
     return [seen.entry for _, seen in sorted(kept.items())]
+
+
+def _is_momentary(entry: Entry) -> bool:
+    """Whether an entry is true only while it is seen: a replaced library is no longer mapped after a restart."""
+    return isinstance(entry.asset, LibraryUse) and entry.asset.deleted
 
 
 def _oldest(today: dt.date) -> str:

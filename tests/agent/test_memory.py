@@ -74,6 +74,15 @@ def test_what_is_seen_again_is_what_counts() -> None:
     assert see(remembered, [use("libssl", "bb")], DAY) == [use("libssl", "bb")]
 
 
+def test_a_replaced_library_is_forgotten_when_it_is_no_longer_mapped() -> None:
+    """After the restart there is nothing left to restart, and no report may say so for a week."""
+    remembered = memory.Memory()
+    mapped = Entry(key="x", asset=LibraryUse(family="openssl", name="libssl", deleted=True), where=Location())
+    assert see(remembered, [mapped, use("libssl")], DAY) == [use("libssl"), mapped]
+
+    assert see(remembered, [], DAY) == [use("libssl")]
+
+
 def test_two_looks_on_one_day_remember_the_same_bytes() -> None:
     """Day-granular: an unchanged host gives an unchanged document."""
     first, second = memory.Memory(), memory.Memory()
