@@ -109,7 +109,7 @@ def _fresh(memory: SectionMemory, today: dt.date) -> list[Entry]:
 
 
 def _is_momentary(entry: Entry) -> bool:
-    """Whether an entry is true only while it is seen: a replaced library is no longer mapped after a restart."""
+    """Whether an entry is true only while it is seen: a restart ends the use of a replaced library."""
     return isinstance(entry.asset, LibraryUse) and entry.asset.deleted
 
 
