@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,12 +33,14 @@ CHANGING = ("open", "write", "fsync", "rename", "unlink", "mkdir")
 
 
 class Death:
-    """Counts the calls that change something, and kills this process before the Nth."""
+    """Counts the calls that change something here or elsewhere, and kills this process before the Nth."""
 
     def __init__(self, number: int) -> None:
         self._left = number
         for name in CHANGING:
             setattr(os, name, self._counted(getattr(os, name)))
+        for name in ("sendall", "send", "recv", "do_handshake"):
+            setattr(ssl.SSLSocket, name, self._counted(getattr(ssl.SSLSocket, name)))
         write = os.write
         os.write = lambda fd, data: write(fd, bytes(data)[:PIECE_BYTES])
 

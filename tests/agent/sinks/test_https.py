@@ -45,7 +45,7 @@ def state_of(request: Request) -> dict[str, Any]:
 
 
 class Collects:
-    """The posting half of a collector: it keeps parts and states. `script` answers first, as long as it lasts."""
+    """The posting half of a collector. `script` answers first, as long as it lasts."""
 
     def __init__(self) -> None:
         self.parts: dict[str, bytes] = {}
