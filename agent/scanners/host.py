@@ -44,7 +44,7 @@ def scan(host: Host) -> Scan:
 
 
 def _read(host: Host, found: Scan, path: str) -> str | None:
-    """A page as raw text, or None when it is not there (which is no skip) or cannot be read (which is one)."""
+    """A page as raw text; None when it is not there (no skip) or cannot be read (a skip)."""
     try:
         return os.fsdecode(host.read(path))
     except errors.VanishedError:
