@@ -11,8 +11,8 @@ from reports.assess import Assessment
 from reports.changes import ChangeName, FindingChange
 from reports.document import Column, Document, Fact, Table
 from reports.documents import unknown
-from reports.documents.compliance import FINDING_COLUMNS, finding_rows, rules_by_name
-from reports.policy import Rule
+from reports.documents.compliance import FINDING_COLUMNS, VERDICTS, finding_rows, rules_by_name
+from reports.policy import SEVERITIES, Rule
 
 SCHEMA = "cryptofleet.compliance-changes/1"
 _TABLES: dict[ChangeName, tuple[str, str]] = {
@@ -73,9 +73,24 @@ def _rows(
         before = change.before.verdict if change.before else None
         after = change.after.verdict if change.after else None
         alike.setdefault((before, after, change.because), []).append(change)
-    return tuple(
+    rows = [
         {name: cell for name, cell in row.items() if name not in _OWN}
         | {"verdict_before": before, "verdict_after": after, "now": because}
         for (before, after, because), changes in alike.items()
         for row in finding_rows((change.finding for change in changes), rules, table)
+    ]
+    return tuple(sorted(rows, key=_worst_first))
+
+
+def _worst_first(row: dict[str, Any]) -> tuple[object, ...]:
+    """As findings are ordered: whoever is woken by the report reads its first line first."""
+    # What was resolved stands where it stood.
+    standing = (row["verdict_after"], row["verdict_before"])
+    return (
+        next(VERDICTS.index(verdict) for verdict in standing if verdict in VERDICTS),
+        SEVERITIES.index(row["severity"]),
+        row["policy"],
+        row["policy_section"],
+        row.get("key") or "",
+        row["hosts_shown"],
     )

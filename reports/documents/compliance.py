@@ -21,7 +21,7 @@ from reports.judge import Verdict
 from reports.policy import SEVERITIES, Policy, Rule
 
 SCHEMA = "cryptofleet.compliance/1"
-_VERDICTS = ("fail", "warn", "unknown")
+VERDICTS = ("fail", "warn", "unknown")
 _COUNTED: tuple[Verdict, ...] = ("pass", "fail", "warn", "unknown", "not-applicable")
 # Hosts named in a cell for people before the rest is counted.
 HOSTS_SHOWN_MAX = 3
@@ -106,7 +106,7 @@ def finding_rows(
         rule = rules[finding.policy, finding.rule].text
         worst = min(SEVERITIES.index(rules[member.policy, member.rule].text.severity) for member in members)
         return (
-            _VERDICTS.index(finding.verdict),
+            VERDICTS.index(finding.verdict),
             worst,
             finding.policy,
             rule.section,
