@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ _HEAD_S = 20.0
 _KEEP_ALIVE_S = 75
 # What is in the house gets this long to be finished when the collector goes down.
 _DRAIN_S = 20
+# Enough for every host of a large fleet that reconnects at once after an outage.
+_DESCRIPTORS = 65_536
 
 
 def initialise(settings: Settings) -> None:
@@ -63,6 +66,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     names = authority.own_names(settings.listen.host, settings.names)
     files, renewed = authority.ensure_server_certificate(ca, settings.data.tls, names, _now())
     logs.configure()
+    _allow_connections()
     if renewed:
         _log.info("server certificate issued", names=list(names), directory=str(settings.data.tls))
     listener = _listen(settings)
@@ -206,6 +210,14 @@ def _listen(settings: Settings) -> socket.socket:
             f"cannot listen on {host} port {port}: {error.strerror}; choose another with --listen"
         ) from error
     return listener
+
+
+def _allow_connections() -> None:
+    """Take as many descriptors as the limit allows: each connection is one, and most begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _now() -> dt.datetime:

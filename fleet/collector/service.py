@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -23,35 +24,36 @@ AnyRequest = Request[Any, Any, Any]
 # A write that has not become durable by then will not do the sender any good; it may still happen, and a
 # repeat is harmless.
 _DURABLE_S = 30.0
-# How many wrong enrolments are taken before they are slowed down, and how many a second after that. Guessing
-# 256 bits is hopeless anyhow; this bounds what a stranger can add to the audit log: 86,400 records a day.
+# How many wrong enrolments are taken of one address before they are slowed down, and how many a second after
+# that. Guessing 256 bits is hopeless anyhow; this bounds what a stranger can add to the audit log.
 _REFUSALS_MAX = 20
 _REFUSALS_PER_S = 1.0
+# Addresses remembered; the one that was quiet longest is forgotten first.
+_ORIGINS_MAX = 4096
 
 
 class Throttle:
-    """A bucket that refusals empty and time fills."""
+    """A bucket for each origin, which its refusals empty and time fills: it slows down itself alone."""
 
-    def __init__(self, size: int, per_s: float) -> None:
+    def __init__(self, size: int = _REFUSALS_MAX, per_s: float = _REFUSALS_PER_S) -> None:
         self._size = size
         self._per_s = per_s
-        self._left = float(size)
-        self._filled_at = time.monotonic()
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def _fill(self) -> None:
-        now = time.monotonic()
-        self._left = min(self._size, self._left + (now - self._filled_at) * self._per_s)
-        self._filled_at = now
+    def _now(self, origin: str) -> float:
+        left, since = self._left.get(origin, (float(self._size), 0.0))
+        return min(self._size, left + (time.monotonic() - since) * self._per_s)
 
-    def is_empty(self) -> bool:
-        """Whether nothing more may be tried now."""
-        self._fill()
-        return self._left < 1
+    def is_empty(self, origin: str) -> bool:
+        """Whether this origin may try nothing more now."""
+        return self._now(origin) < 1
 
-    def take(self) -> None:
-        """Count one."""
-        self._fill()
-        self._left -= 1
+    def take(self, origin: str) -> None:
+        """Count one refusal of this origin."""
+        self._left[origin] = (self._now(origin) - 1, time.monotonic())
+        self._left.move_to_end(origin)
+        if len(self._left) > _ORIGINS_MAX:
+            self._left.popitem(last=False)
 
 
 @dataclass(kw_only=True)
@@ -63,7 +65,7 @@ class Collector:
     pseudonym_key: PseudonymKey
     next_post_s: int = NEXT_POST_S_DEFAULT
     lease_s: int = LEASE_S
-    refusals: Throttle = field(default_factory=lambda: Throttle(_REFUSALS_MAX, _REFUSALS_PER_S))
+    refusals: Throttle = field(default_factory=Throttle)
     # Bodies beyond bodies.LARGE_BYTES, compressed, in memory at once: at most 16 x 8 MiB.
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
     # Whole documents, whose senders are known only after parsing up to 64 MiB.

@@ -36,17 +36,17 @@ class Endpoint(Controller):
     async def enroll(self, request: AnyRequest) -> Response[bytes]:
         """Enrol a host."""
         collector = collector_of(request)
-        if collector.refusals.is_empty():
+        origin = request.client.host if request.client else "unknown"
+        if collector.refusals.is_empty(origin):
             raise errors.RefusedError(
                 "too-many", "too many enrolments were refused just now; come back later"
             )
         body = await bodies.read(request, documents.ENROLL_BYTES_MAX)
         applicant = enroll.check_request(documents.read_enroll(body))
         now_ns = collector.now_ns()
-        origin = request.client.host if request.client else "unknown"
         outcome = await collector.durable(collector.store.enroll(applicant, origin=origin, now_ns=now_ns))
         if isinstance(outcome, EnrolmentRefused):
-            collector.refusals.take()
+            collector.refusals.take(origin)
             _log.warning("enrolment refused", reason=outcome.reason, host=applicant.host_id, client=origin)
             raise errors.RefusedError("bad-token", "ask for a new token: `fleet token create`")
         if not outcome.again:
