@@ -202,9 +202,16 @@ class Client:
             failure = tls.date_failure(error)
             if failure is None or self.clock_doubt is not None:
                 raise
+            lenient = self._open(check_dates=False)
+            try:
+                response = lenient.send(request, stream=True)
+            except httpx.HTTPError:
+                # A try that failed for another reason must not leave a client behind that overlooks dates
+                # unsaid.
+                lenient.close()
+                raise
             self._http.close()
-            self._http = self._open(check_dates=False)
-            response = self._http.send(request, stream=True)
+            self._http = lenient
             self.clock_doubt = (
                 f"the collector's certificate is {failure} by this host's clock, which says"
                 f" {canonical.timestamp(self._clock_ns())}; the collector's says {_date(response)}. It was"
@@ -294,6 +301,11 @@ def _date(response: httpx.Response) -> str:
     return _clean(response.headers.get("date", "nothing"), ())
 
 
+def bounded_pace_s(next_post_s: int) -> int:
+    """What the collector asks for, within what is good for a host."""
+    return min(max(next_post_s, NEXT_POST_S_MIN), NEXT_POST_S_MAX)
+
+
 def parse_pace(header: str | None) -> Pace:
     """The pace in a header, a structured dictionary (RFC 8941). It is advice: the unreadable is absent."""
     try:
@@ -304,9 +316,7 @@ def parse_pace(header: str | None) -> Pace:
     values = {name: member[0] for name, member in members if isinstance(member, tuple)}
     next_post_s, config = values.get("next_post_s"), values.get("config_digest")
     return Pace(
-        next_post_s=min(max(next_post_s, NEXT_POST_S_MIN), NEXT_POST_S_MAX)
-        if type(next_post_s) is int
-        else None,
+        next_post_s=bounded_pace_s(next_post_s) if type(next_post_s) is int else None,
         rescan=values.get("rescan") is True,
         config_digest=config if isinstance(config, str) else None,
     )

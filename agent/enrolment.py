@@ -286,6 +286,8 @@ def _fetch_ca(url: str, pins: Collection[str], way: Collector, clock_ns: Callabl
 
 
 def _enrolment(body: bytes, url: str, ca: bytes, key: HostKey) -> Enrolment:
+    from agent.client import bounded_pace_s
+
     try:
         reply = msgspec.json.decode(body, type=wire.EnrollReply)
         _check_pseudonym_key(reply.pseudonym_key)
@@ -305,7 +307,7 @@ def _enrolment(body: bytes, url: str, ca: bytes, key: HostKey) -> Enrolment:
         ca_pins=pins,
         pseudonym_key=Secret(reply.pseudonym_key),
         pseudonym_key_id=reply.pseudonym_key_id,
-        next_post_s=reply.next_post_s,
+        next_post_s=bounded_pace_s(reply.next_post_s),
     )
 
 

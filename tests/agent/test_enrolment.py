@@ -259,6 +259,17 @@ def test_an_enrolment_that_fails_leaves_the_one_before(
     assert enrolment.load(state) == before
 
 
+@pytest.mark.parametrize(("asked", "kept"), [(0, 60), (-1, 60), (900, 900), (10**9, 7 * 24 * 3600)])
+def test_a_pace_that_harms_the_host_or_hides_it_is_bounded(
+    state: StateDirectory, server: Server, collects: Collects, ca: Authority, asked: int, kept: int
+) -> None:
+    """A collector's mistake must not make its agents post without a pause."""
+    answer = collects.answer(ensure_key(state).host_id, next_post_s=asked)
+    collects.reply = Reply(201, answer)
+
+    assert enrol(state, server.url, pin=ca.pin)[0].next_post_s == kept
+
+
 BAD_ANSWERS: dict[str, Callable[[Collects, str], bytes]] = {
     "another host's id": lambda to, _: to.answer("h-" + "0" * 32),
     "a short key": lambda to, host_id: to.answer(host_id, pseudonym_key="AAAA"),
