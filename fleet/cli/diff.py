@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from fleet import config
+from fleet import config, errors
 from fleet.cli._options import data_option
 from fleet.cli._questions import EXIT_FOUND, Fleet, MomentType, format_option, opened, say
 from reports import algorithms
@@ -70,5 +70,12 @@ def _difference(
     after = fleet.host(host, at=until)
     if other is not None:
         return compare(after, fleet.host(other), fleet.load)
-    # Under the same name another host may have answered then: its identity is what stays.
-    return compare(fleet.host(after.host_id, at=since), after, fleet.load)
+    try:
+        # Under the same name another host may have answered then: its identity is what stays.
+        before = fleet.host(after.host_id, at=since)
+    except errors.NotFoundError as error:
+        raise errors.NotFoundError(
+            f"{after.name} had not enrolled yet at {since}, so there is nothing to compare with;"
+            f" name a later moment"
+        ) from error
+    return compare(before, after, fleet.load)

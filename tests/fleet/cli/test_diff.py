@@ -64,3 +64,10 @@ def test_a_section_that_failed_has_not_lost_its_entries(fleet: Commands) -> None
 def test_exit_codes(fleet: Commands, arguments: tuple[str, ...], exit_code: int) -> None:
     """A difference is no failure, and only who asks is told by the exit code."""
     assert fleet.run("diff", *arguments).exit_code == exit_code
+
+
+def test_a_moment_before_the_host_is_said_to_be_one(fleet: Commands) -> None:
+    """Not that the host is unknown: it is asked about by its right name."""
+    said = fleet.run("diff", "web1", "--since", "300d").stderr
+
+    assert "web1 had not enrolled yet" in said
