@@ -89,13 +89,11 @@ def load(
         flags: values by dotted name, as texts or already of their type; None is "not given".
         environ: the environment; None is this process's.
         path: the file that a flag named; else the environment's CRYPTOFLEET_CONFIG, else FILE_DEFAULT, which
-            alone may be
-            missing.
+            alone may be missing.
 
     Raises:
         ConfigError: the file cannot be read or trusted, or a setting is unknown or not of its type. It names
-            the
-            place and the setting, and no secret.
+            the place and the setting, and no secret.
     """
     environ = os.environ if environ is None else environ
     known = _known()

@@ -85,8 +85,7 @@ class Spool:
             seq = self._next(counts, held, 0, replaced=lost)
             live = canonical.encode(draft.live)
             if len(live) > limits.LIVE_BYTES_MAX // 2:
-                # It is true only now and in no digest; it must not cost the state. Half is left for what we
-                # add.
+                # It is true only now and in no digest; it must not cost the state. Half is left for ours.
                 live = canonical.encode({"omitted_bytes": len(live)})
             spooled = self._seal(draft.manifest(seq, self._key.host_id), draft.parts, live)
             self._keep(spooled)

@@ -7,9 +7,9 @@ line; the first sentence of its docstring is its help. It has
     SPEC = Spec(...)                                                    what it needs, and its own settings
     def send(draft: Draft, settings: Settings, context: Context) -> Receipt
 
-It raises AgentErrors and no others; one sink that fails does not keep the inventory from the next. Its
-settings are a frozen msgspec.Struct and come from `sink.NAME.*` of the configuration, checked. Nothing else
-has to be edited to add one.
+It raises AgentErrors and no others (but BrokenPipeError, where it prints and the reader has gone); one sink
+that fails does not keep the inventory from the next. Its settings are a frozen msgspec.Struct and come from
+`sink.NAME.*` of the configuration, checked. Nothing else has to be edited to add one.
 """
 
 from __future__ import annotations
