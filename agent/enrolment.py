@@ -20,11 +20,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent import errors, signing
-from agent.config import Collector
 from agent.identity import HostKey, ensure_key
 from agent.model import canonical, wire
 from agent.model.inventory import Digest
 from agent.secret import Secret
+from agent.settings import Collector
 from agent.state import StateDirectory
 
 if TYPE_CHECKING:

@@ -19,11 +19,29 @@ import threading
 from collections.abc import Mapping
 from types import ModuleType
 
-from agent import backoff, cli, collect, config, discover, document, enrolment, errors, memory, redact, sinks
+from agent import (
+    backoff,
+    cli,
+    client,
+    collect,
+    config,
+    discover,
+    document,
+    enrolment,
+    errors,
+    identity,
+    memory,
+    redact,
+    sinks,
+)
 from agent import run as conductor
 from agent.host import Host
 from agent.sinks import Context, Receipt
+from agent.spool import Spool
 from agent.state import StateDirectory
+
+# Restarts of a whole fleet are spread over a quarter of an hour, whatever its interval.
+START_SPLAY_S_MAX = 900
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +123,8 @@ def send(draft: document.Draft, settings: config.Config, context: Context) -> li
             receipts.append(discover.plugin(sinks, name).send(draft, own, context))
         except errors.AgentError as error:
             failures.append(error)
+    # What can be tried again decides when the next round is; the others are told.
+    failures.sort(key=lambda failure: not isinstance(failure, errors.UnreachableError))
     for later in failures[1:]:
         cli.say(str(later))
     if failures:
@@ -124,15 +144,21 @@ def _serve(
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    interval_s = enrolment.require(state).next_post_s
+    enrolled = enrolment.require(state)
+    interval_s = enrolled.next_post_s
+    is_known = Spool(state, identity.ensure_key(state)).counts().seq > 0
     failures = 0
+    if is_known:
+        # A fleet that is restarted in one second keeps its spread; a host that is new is not kept waiting.
+        stopped.wait(backoff.start_delay_s(enrolled.host_id, min(interval_s, START_SPLAY_S_MAX)))
     while not stopped.is_set():
         wait_s: float = interval_s
         try:
             for receipt in send(look(host, state, settings, chosen, window_s), settings, context):
                 cli.say(_told(receipt))
                 interval_s = receipt.next_post_s or interval_s
-                wait_s = 0 if receipt.rescan else interval_s
+                # A collector that always asks for a rescan must not keep the host busy.
+                wait_s = client.NEXT_POST_S_MIN if receipt.rescan else interval_s
             failures = 0
         except errors.UnreachableError as error:
             failures += 1

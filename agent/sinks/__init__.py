@@ -20,11 +20,11 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from agent import enrolment, signing
-from agent.config import Collector
 from agent.document import Draft
 from agent.host import Host
 from agent.identity import load_key
 from agent.model import canonical
+from agent.settings import Collector
 from agent.state import StateDirectory
 
 

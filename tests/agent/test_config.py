@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import config, discover, errors, scanners
+from agent import config, discover, errors, scanners, settings
 from agent.secret import Secret
 from agent.sinks import file as file_sink
 from agent.state import PATH_DEFAULT
@@ -50,7 +50,7 @@ def test_every_setting_of_a_file_is_read_with_its_type(toml: Path) -> None:
     assert found.settings.labels == {"site": "fra1", "role.name": "web, front"}
     assert found.settings.sinks == ("https", "file")
     assert found.settings.scanners is None
-    assert found.settings.collector == config.Collector(
+    assert found.settings.collector == settings.Collector(
         url="https://collector.example",
         proxy=Secret(f"http://agent:{WORD}@proxy.example:3128"),
         timeout_s=10,
@@ -64,7 +64,7 @@ def test_without_a_file_the_defaults_hold(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     found = load(None)
 
-    assert found.settings == config.Settings()
+    assert found.settings == settings.Settings()
     assert (found.settings.state_dir, found.settings.sinks) == (PATH_DEFAULT, ("https",))
     with pytest.raises(errors.ConfigError, match="there is no configuration file"):
         load(tmp_path / "missing.toml")

@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent import enrolment, errors
-from agent.config import Collector
+from agent.settings import Collector
 from agent.identity import ensure_key, host_id_of
 from agent.model import canonical, wire
 from agent.secret import Secret

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 
-from agent.config import Collector
+from agent.settings import Collector
 from agent.host import Host
 from agent.sinks import Context, https
 from agent.state import StateDirectory

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import errors, signing
-from agent.config import Collector
+from agent.settings import Collector
 from agent.model.inventory import decode_manifest, decode_sealed
 from agent.sinks import Context, file, stdout
 from agent.state import StateDirectory
@@ -138,7 +138,7 @@ def test_standard_output_gets_the_document_on_one_line(
 def test_a_reader_that_has_gone_is_told_as_the_system_tells_it(tmp_path: Path) -> None:
     """The command line ends quietly on it (`| head`)."""
     script = (
-        "import os, sys; from agent.config import Collector; from agent.host import Host\n"
+        "import os, sys; from agent.settings import Collector; from agent.host import Host\n"
         "from agent.sinks import Context, stdout; from tests.agent.given import draft\n"
         "os.close(0); r, w = os.pipe(); os.close(r); os.dup2(w, 1)\n"
         "try: stdout.send(draft('x'), stdout.Settings(), Context(host=Host('/'), collector=Collector()))\n"

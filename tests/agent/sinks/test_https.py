@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent import enrolment, errors
-from agent.config import Collector
+from agent.settings import Collector
 from agent.identity import HostKey
 from agent.model import canonical, limits, wire
 from agent.model.inventory import decode_manifest

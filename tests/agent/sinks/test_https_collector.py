@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from agent import enrolment, errors
-from agent.config import Collector
+from agent.settings import Collector
 from agent.host import Host
 from agent.secret import Secret
 from agent.sinks import Context, Receipt, https
