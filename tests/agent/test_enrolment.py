@@ -17,10 +17,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent import enrolment, errors
-from agent.settings import Collector
 from agent.identity import ensure_key, host_id_of
 from agent.model import canonical, wire
 from agent.secret import Secret
+from agent.settings import Collector
 from agent.state import StateDirectory
 from tests.agent.given import PSEUDONYM_KEY
 from tests.agent.loopback import NOW, YEAR, Authority, Proxy, Reply, Request, Server, pem_body, serving

@@ -14,8 +14,8 @@ import json
 import os
 import sys
 
-from agent.settings import Collector
 from agent.host import Host
+from agent.settings import Collector
 from agent.sinks import Context, https
 from agent.state import StateDirectory
 from tests.agent.given import draft

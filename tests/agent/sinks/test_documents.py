@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent import errors, signing
-from agent.settings import Collector
 from agent.model.inventory import decode_manifest, decode_sealed
+from agent.settings import Collector
 from agent.sinks import Context, file, stdout
 from agent.state import StateDirectory
 from tests.agent.given import draft, enrolled, fixture_host

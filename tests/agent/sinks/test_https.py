@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from agent import enrolment, errors
-from agent.settings import Collector
 from agent.identity import HostKey
 from agent.model import canonical, limits, wire
 from agent.model.inventory import decode_manifest
+from agent.settings import Collector
 from agent.sinks import Context, Receipt, https
 from agent.spool import Spool, Spooled
 from agent.state import StateDirectory

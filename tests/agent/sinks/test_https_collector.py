@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from agent import enrolment, errors
-from agent.settings import Collector
 from agent.host import Host
 from agent.secret import Secret
+from agent.settings import Collector
 from agent.sinks import Context, Receipt, https
 from agent.spool import Spool
 from agent.state import StateDirectory
