@@ -57,37 +57,35 @@ class MappedFiles:
     def __init__(self, host: Host, skip: Skip) -> None:
         self._host = host
         self._skip = skip
-        # A file with one link has one name, which need not be asked for again; the same file by two names (as
-        # conda and uv link their packages) is two uses.
-        self._sole: dict[Extent, Mapped] = {}
+        self.known: dict[Extent, Mapped | None] = {}
+        """Files that need not be looked at again; None for what is no library or cannot be looked at."""
+        # A file with one link has one name (of two bind mounts the first stands for both). The same file by two
+        # names (conda and uv link their packages) is two uses: there the name is asked for in every process.
         self._named: dict[tuple[Extent, bytes], Mapped] = {}
-        self.others: set[Extent] = set()
-        """Files that are no cryptographic library, or cannot be looked at."""
-        self._natures: dict[tuple[int, int], Nature] = {}
+        self._natures: dict[tuple[int, int], Nature | None] = {}
         self._search_bytes = _SEARCH_BYTES_TOTAL
         self._steps = Walker(host, _ignore, 0)
 
     @property
     def count(self) -> int:
         """How many distinct files were met, one by two names counting twice."""
-        return len(self.others) + len(self._sole) + len(self._named)
+        return len(self.known) + len(self._named)
 
     def identify(self, reader: Reader, fd: int, pid: int, mapping: Mapping) -> Mapped | None:
-        """The library behind a mapping, or None where it is none (then its extent is in `others`).
+        """The library behind a mapping, or None where it is none or cannot be looked at.
 
         Args:
             reader: which gave the mapping.
             fd: the process's open maps page.
             pid: its number.
-            mapping: one whose extent is not in `others`.
+            mapping: one whose extent is not in `known`.
 
         Raises:
             VanishedError: the process or the mapping has gone; another process may still show the file.
         """
-        if (sole := self._sole.get(mapping.extent)) is not None:
-            return sole
-        if mapping.extent in self.others:
-            return None
+        if mapping.extent in self.known:
+            # Since the process was asked: it has this file mapped twice.
+            return self.known[mapping.extent]
         names = reader.names(fd, mapping, f"/proc/{pid}/maps")
         mapped = self._named.get((mapping.extent, names[0]))
         if mapped is not None:
@@ -101,12 +99,10 @@ class MappedFiles:
             raise
         except errors.HostError as error:
             self._skip(error.skip, os.fsdecode(names[0]))
-        if mapped is None:
-            self.others.add(mapping.extent)
-        elif mapped.links > 1:
+        if mapped is not None and mapped.links > 1:
             self._named[mapping.extent, names[0]] = mapped
         else:
-            self._sole[mapping.extent] = mapped
+            self.known[mapping.extent] = mapped
         return mapped
 
     def _look(self, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> Mapped | None:
@@ -125,6 +121,8 @@ class MappedFiles:
                 return None
             if library is None:
                 return None
+            if not self._search_bytes:
+                self._skip("budget", path)
             self._search_bytes -= library.searched_bytes
             status = os.fstat(fd)
         path, deleted = self._true_path(pid, names, status)
@@ -137,17 +135,25 @@ class MappedFiles:
             # The pages of a host that is a directory were written on another machine; its files stand here.
             return True
         device = mapping.extent[1:3]
-        for page in ("/proc/self/mountinfo", f"/proc/{pid}/mountinfo"):
-            if device not in self._natures:
-                mounts = parse_mountinfo(self._host.read(page))
-                self._natures |= {mount.device: mount.nature for mount in mounts}
-        nature = self._natures.get(device)
+        nature = self._nature(pid, device)
         if nature is None and not name.startswith(_MEMORY):
             # In no table: its mount was taken away while in use. Devices with a major number are disks.
             nature = "local" if device[0] else "foreign"
         if nature == "foreign":
             self._skip("network_fs", os.fsdecode(name))
         return nature in ("local", None)
+
+    def _nature(self, pid: int, device: tuple[int, int]) -> Nature | None:
+        """Of the file system of a device; None where neither our table nor the process's lists it."""
+        if not self._natures:
+            self._learn("/proc/self/mountinfo")
+        if device not in self._natures:
+            self._learn(f"/proc/{pid}/mountinfo")
+        return self._natures.setdefault(device, None)
+
+    def _learn(self, page: str) -> None:
+        for mount in parse_mountinfo(self._host.read(page)):
+            self._natures[mount.device] = mount.nature
 
     def _open(self, stack: ExitStack, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> int | None:
         """A descriptor of the mapped file; None where it is no regular one: opening it might do things."""

@@ -15,8 +15,8 @@ import fcntl
 import os
 import struct
 from array import array
-from collections.abc import Container
-from typing import Protocol
+from collections import abc
+from typing import Protocol, TypeVar
 
 from agent import errors
 from agent.procfs.maps import Extent, Mapping, parse_executable
@@ -44,6 +44,9 @@ _NAME_BYTES = 4096
 _NOT_OFFERED = {errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
+_T = TypeVar("_T")
+
+
 class NotOfferedError(errors.AgentError):
     """This kernel has no PROCMAP_QUERY; the message says how it said so."""
 
@@ -53,13 +56,18 @@ class Reader(Protocol):
 
     rung: str
 
-    def executable(self, fd: int, path: str, without: Container[Extent] = ()) -> list[Mapping]:
+    def executable(
+        self, fd: int, path: str, known: abc.Mapping[Extent, _T]
+    ) -> tuple[list[_T], list[Mapping]]:
         """Executable file-backed mappings of the process whose maps page is open, by address.
 
         Args:
             fd: the open page.
             path: its path, for messages.
-            without: extents that are not asked for.
+            known: what is known of extents already: most files of most processes.
+
+        Returns:
+            What is known of those that are, and the mappings of those that are not.
 
         Raises:
             VanishedError: the process has ended, or is none (a kernel thread has no memory).
@@ -92,10 +100,13 @@ class QueryReader:
         self._name = array("B", bytes(_NAME_BYTES))
         self._text = TextReader()
 
-    def executable(self, fd: int, path: str, without: Container[Extent] = ()) -> list[Mapping]:
+    def executable(
+        self, fd: int, path: str, known: abc.Mapping[Extent, _T]
+    ) -> tuple[list[_T], list[Mapping]]:
         """See `Reader`. Raises NotOfferedError too."""
         query, words, ioctl, unpack = self._query, self._words, fcntl.ioctl, _ANSWER.unpack_from
-        found: list[Mapping] = []
+        values: list[_T] = []
+        others: list[Mapping] = []
         words[_ADDRESS_WORD] = 0
         try:
             for _ in range(MAPPINGS_MAX):
@@ -103,12 +114,14 @@ class QueryReader:
                 start, end, offset, inode, major, minor, _ = unpack(query, _ANSWER_AT)
                 words[_ADDRESS_WORD] = end
                 extent = (inode, major, minor, offset, end - start)
-                if extent not in without:
-                    found.append(Mapping(extent, start, end))
+                if extent in known:
+                    values.append(known[extent])
+                else:
+                    others.append(Mapping(extent, start, end))
         except OSError as error:
             # No mapping at this address or beyond: the ordinary end.
             if error.errno == errno.ENOENT:
-                return found
+                return values, others
             if error.errno in _NOT_OFFERED:
                 word = errno.errorcode[error.errno]
                 raise NotOfferedError(f"the kernel has no PROCMAP_QUERY ({word})") from error
@@ -133,7 +146,7 @@ class QueryReader:
         return (self._name[: size - 1].tobytes(),)
 
     def _long_names(self, fd: int, mapping: Mapping, path: str) -> tuple[bytes, ...]:
-        for other in self._text.executable(fd, path):
+        for other in self._text.executable(fd, path, {})[1]:
             if other[:3] == mapping[:3]:
                 return other.names
         raise errors.VanishedError(path, "the mapping was replaced while we looked")
@@ -147,16 +160,19 @@ class TextReader:
     def __init__(self) -> None:
         self._page = bytearray()
 
-    def executable(self, fd: int, path: str, without: Container[Extent] = ()) -> list[Mapping]:
+    def executable(
+        self, fd: int, path: str, known: abc.Mapping[Extent, _T]
+    ) -> tuple[list[_T], list[Mapping]]:
         """See `Reader`."""
         os.lseek(fd, 0, os.SEEK_SET)
         size = self._read(fd, path)
         if not size:
             raise errors.VanishedError(path, "it has no memory")
-        found = parse_executable(self._page, size, without)
+        found = parse_executable(self._page, size)
         if len(found) > MAPPINGS_MAX:
             raise errors.TooLargeError(path, f"more than {MAPPINGS_MAX} executable mappings")
-        return found
+        values = [known[one.extent] for one in found if one.extent in known]
+        return values, [one for one in found if one.extent not in known]
 
     def names(self, fd: int, mapping: Mapping, path: str) -> tuple[bytes, ...]:
         """See `Reader`."""

@@ -10,7 +10,6 @@ and leaves a backslash alone, so that the two cannot be told apart from the page
 from __future__ import annotations
 
 import re
-from collections.abc import Container
 from typing import NamedTuple
 
 Extent = tuple[int, int, int, int, int]
@@ -45,15 +44,12 @@ class Mapping(NamedTuple):
         return (self.name,)
 
 
-def parse_executable(
-    page: bytes | bytearray, end: int | None = None, without: Container[Extent] = ()
-) -> list[Mapping]:
+def parse_executable(page: bytes | bytearray, end: int | None = None) -> list[Mapping]:
     """Executable file-backed mappings in the order of their addresses.
 
     Args:
         page: the whole page, or a buffer that holds it. A last line without its newline is left out.
         end: how much of the buffer is the page.
-        without: extents that are not asked for.
     """
     found = []
     size = len(page) if end is None else end
@@ -64,6 +60,5 @@ def parse_executable(
         low, high, offset, major, minor, inode, name = match.groups()
         first, last = int(low, 16), int(high, 16)
         extent = (int(inode), int(major, 16), int(minor, 16), int(offset, 16), last - first)
-        if extent not in without:
-            found.append(Mapping(extent, first, last, bytes(name)))
+        found.append(Mapping(extent, first, last, bytes(name)))
     return found

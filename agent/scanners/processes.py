@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent import errors
 from agent.host import Host, text
@@ -45,8 +46,7 @@ _PAGE_BYTES_MAX = 64 * 1024
 _HIDEPID = re.compile(rb"^\S+ \S+ \S+ / /proc .* - proc \S+ \S*\bhidepid=(?!0|off)", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """One process that uses cryptography, as it is now: in no digest, for who asks about this moment."""
 
     pid: int
@@ -120,30 +120,30 @@ def _look(sight: _Sight, pid: int) -> None:
         # Cut off also where a file is really called so: the key must not depend on what can be looked at.
         sight.counts["processes_executable_deleted"] += 1
         exe = exe.removesuffix(DELETED)
-    sight.uses.add((exe, placement, tuple(libraries)))
-    sight.seen.append(Seen(pid, exe, tuple(libraries)))
+    sight.uses.add((exe, placement, libraries))
+    sight.seen.append(Seen(pid, exe, libraries))
 
 
-def _libraries(sight: _Sight, pid: int) -> dict[Mapped, None]:
+def _libraries(sight: _Sight, pid: int) -> tuple[Mapped, ...]:
+    """Those a process has mapped, in the order of their addresses."""
     path = f"/proc/{pid}/maps"
     files = sight.files
     with sight.host.open(path) as fd:
         try:
-            mappings = sight.reader.executable(fd, path, files.others)
+            known, others = sight.reader.executable(fd, path, files.known)
         except NotOfferedError as error:
             sight.reader = TextReader()
             sight.scan.rung_reason = str(error)
-            mappings = sight.reader.executable(fd, path, files.others)
-        found: dict[Mapped, None] = {}
-        for mapping in mappings:
+            known, others = sight.reader.executable(fd, path, files.known)
+        found = dict.fromkeys(known)
+        for mapping in others:
             try:
                 mapped = files.identify(sight.reader, fd, pid, mapping)
             except errors.VanishedError:
                 # Unmapped between two questions. If the whole process has gone, so has its executable.
                 continue
-            if mapped is not None:
-                found[mapped] = None
-    return found
+            found[mapped] = None
+    return tuple(mapped for mapped in found if mapped is not None)
 
 
 def _placement(sight: _Sight, pid: int) -> Placement:

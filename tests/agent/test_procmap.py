@@ -26,7 +26,7 @@ def reader(request: pytest.FixtureRequest) -> Reader:
     made: Reader = request.param()
     with open_page(SELF) as fd:
         try:
-            made.executable(fd, SELF)
+            made.executable(fd, SELF, {})
         except NotOfferedError as error:
             pytest.skip(str(error))
     return made
@@ -54,6 +54,11 @@ def mapped(name: bytes, size: int = mmap.PAGESIZE) -> Iterator[bytes]:
                 yield path
 
 
+def every(reader: Reader, fd: int) -> list[Mapping]:
+    """All executable mappings, nothing being known."""
+    return reader.executable(fd, SELF, {})[1]
+
+
 def named(reader: Reader, fd: int, found: list[Mapping], name: bytes) -> list[Mapping]:
     """Mappings whose file may be called so."""
     return [one for one in found if name in reader.names(fd, one, SELF)]
@@ -62,7 +67,7 @@ def named(reader: Reader, fd: int, found: list[Mapping], name: bytes) -> list[Ma
 def test_a_process_is_asked_for_each_of_its_executable_files(reader: Reader) -> None:
     """Against the page of text, which the pure parser reads."""
     with mapped(b"a b") as path, open_page(SELF) as fd:
-        found = reader.executable(fd, SELF)
+        found = every(reader, fd)
         listed = parse_executable(Path(SELF).read_bytes())
 
         assert [one[:3] for one in found] == [one[:3] for one in listed]
@@ -76,19 +81,20 @@ def test_a_process_is_asked_for_each_of_its_executable_files(reader: Reader) -> 
 def test_what_is_known_is_not_asked_for_again(reader: Reader) -> None:
     """Ten libraries are in every process."""
     with open_page(SELF) as fd:
-        every = reader.executable(fd, SELF)
-        known = {one.extent for one in every[1:]}
+        found = every(reader, fd)
+        known = {one.extent: number for number, one in enumerate(found[1:])}
 
-        rest = reader.executable(fd, SELF, known)
+        values, others = reader.executable(fd, SELF, known)
 
-    assert rest == [one for one in every if one.extent not in known]
+    assert others == [one for one in found if one.extent not in known]
+    assert values == [known[one.extent] for one in found if one.extent in known]
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.so", b"new\nline.so", rb"back\012slash.so", b"real (deleted)"])
 def test_a_name_of_any_bytes_comes_back(reader: Reader, name: bytes) -> None:
     """As one of two, where the text leaves that open."""
     with mapped(name) as path, open_page(SELF) as fd:
-        assert len(named(reader, fd, reader.executable(fd, SELF), path)) == 1
+        assert len(named(reader, fd, every(reader, fd), path)) == 1
 
 
 def test_a_deleted_file_says_so(reader: Reader) -> None:
@@ -96,7 +102,7 @@ def test_a_deleted_file_says_so(reader: Reader) -> None:
     with mapped(b"gone.so") as path:
         os.unlink(path)
         with open_page(SELF) as fd:
-            assert len(named(reader, fd, reader.executable(fd, SELF), path + b" (deleted)")) == 1
+            assert len(named(reader, fd, every(reader, fd), path + b" (deleted)")) == 1
 
 
 def test_a_name_longer_than_the_kernel_tells_is_read_from_the_text(reader: Reader) -> None:
@@ -120,7 +126,7 @@ def test_a_name_longer_than_the_kernel_tells_is_read_from_the_text(reader: Reade
             expected = (
                 os.fsencode(os.path.realpath(folder)) + b"/" + b"/".join([b"d" * 250] * depth) + b"/deep.so"
             )
-            found = named(reader, page, reader.executable(page, SELF), expected)
+            found = named(reader, page, every(reader, page), expected)
 
         assert len(found) == 1
 
@@ -129,9 +135,7 @@ def test_a_name_longer_than_the_kernel_tells_is_read_from_the_text(reader: Reade
 def test_a_mapping_that_is_replaced_in_between_has_vanished(reader: Reader) -> None:
     """Its name would be that of another file; only the page of text has the name already."""
     with mapped(b"one.so"), open_page(SELF) as fd:
-        one = next(
-            one for one in reader.executable(fd, SELF) if reader.names(fd, one, SELF)[0].endswith(b"one.so")
-        )
+        one = next(one for one in every(reader, fd) if reader.names(fd, one, SELF)[0].endswith(b"one.so"))
         other = one._replace(extent=(one.extent[0] + 1, *one.extent[1:]))
 
         with pytest.raises(VanishedError):
@@ -150,7 +154,7 @@ def test_a_process_that_has_ended_has_vanished(reader: Reader) -> None:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         with pytest.raises(VanishedError):
-            reader.executable(fd, f"/proc/{pid}/maps")
+            reader.executable(fd, f"/proc/{pid}/maps", {})
     finally:
         os.close(fd)
 
@@ -160,7 +164,7 @@ def test_more_mappings_than_we_read_are_too_many(reader: Reader, monkeypatch: py
     monkeypatch.setattr(procmap, "MAPPINGS_MAX", 3)
 
     with open_page(SELF) as fd, pytest.raises(TooLargeError, match="more than 3"):
-        reader.executable(fd, SELF)
+        every(reader, fd)
 
 
 def test_a_page_larger_than_the_limit_is_too_large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_a_page_larger_than_the_limit_is_too_large(monkeypatch: pytest.MonkeyPat
     page.write_bytes(b"x" * 600_000)
 
     with open_page(str(page)) as fd, pytest.raises(TooLargeError):
-        TextReader().executable(fd, str(page))
+        TextReader().executable(fd, str(page), {})
 
 
 def test_the_buffer_grows_to_a_large_page_and_forgets_the_last(tmp_path: Path) -> None:
@@ -181,7 +185,7 @@ def test_the_buffer_grows_to_a_large_page_and_forgets_the_last(tmp_path: Path) -
         page = tmp_path / f"maps{count}"
         page.write_bytes(line * count)
         with open_page(str(page)) as fd:
-            assert len(reader.executable(fd, str(page))) == count
+            assert len(every(reader, fd)) == count
 
 
 def test_a_kernel_without_the_request_says_how_it_said_so(tmp_path: Path) -> None:
@@ -189,4 +193,4 @@ def test_a_kernel_without_the_request_says_how_it_said_so(tmp_path: Path) -> Non
     (tmp_path / "maps").touch()
 
     with open_page(str(tmp_path / "maps")) as fd, pytest.raises(NotOfferedError, match="ENOTTY"):
-        QueryReader().executable(fd, "maps")
+        QueryReader().executable(fd, "maps", {})

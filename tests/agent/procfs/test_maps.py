@@ -45,13 +45,6 @@ def test_a_page_gives_its_executable_files() -> None:
     ]
 
 
-def test_extents_that_are_not_asked_for_are_left_out() -> None:
-    """Most files of most processes have been looked at already."""
-    found = parse_executable(PAGE, without={(1181, 0xFE, 0, 0x2000, 0x5000)})
-
-    assert [mapping.extent[0] for mapping in found] == [4419, 77]
-
-
 def test_a_page_that_is_cut_off_loses_its_last_line_only() -> None:
     """Half a path is another path."""
     whole = parse_executable(PAGE)

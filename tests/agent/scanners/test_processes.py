@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import mapped
 from agent.host import Host
 from agent.model.asset import LibraryUse
 from agent.model.inventory import Entry, encode_part
@@ -389,6 +390,34 @@ def test_processes_that_proc_does_not_list_are_missed_aloud(
 
     assert scan.status == status
     assert bool(scan.skipped.get("denied")) is (status == "partial")
+
+
+def test_files_beyond_the_budget_are_counted(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever maps a hundred thousand files must not stop the host, nor hide among them unnoticed."""
+    monkeypatch.setattr(mapped, "_FILES_MAX", 1)
+    for name in "ab":
+        host.file(f"/usr/lib/{name}.so", LIBCRYPTO)
+    host.process(10, "/usr/lib/a.so", "/usr/lib/b.so")
+
+    scan = host.scan()
+
+    assert [entry.where.path for entry in scan.entries] == ["/usr/lib/a.so"]
+    assert (scan.skipped, scan.status) == ({"budget": 1}, "partial")
+
+
+def test_versions_beyond_the_budget_are_counted(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library without a version must not look like one that states none."""
+    monkeypatch.setattr(mapped, "_SEARCH_BYTES_TOTAL", len(LIBCRYPTO))
+    for name in "ab":
+        host.file(f"/usr/lib/{name}.so", LIBCRYPTO)
+    host.process(10, "/usr/lib/a.so", "/usr/lib/b.so")
+
+    scan = host.scan()
+
+    versions = {entry.where.path: entry.asset for entry in scan.entries}
+    assert getattr(versions["/usr/lib/a.so"], "version", None) == "3.0.19"
+    assert getattr(versions["/usr/lib/b.so"], "version", None) is None
+    assert (scan.skipped, scan.status) == ({"budget": 1}, "partial")
 
 
 def test_conda_links_one_file_into_two_environments(host: FakeHost) -> None:

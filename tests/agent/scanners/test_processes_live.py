@@ -107,7 +107,7 @@ def query_offered() -> None:
     """Skip where this kernel is older than the request."""
     with open("/proc/self/maps", "rb") as page:
         try:
-            QueryReader().executable(page.fileno(), "/proc/self/maps")
+            QueryReader().executable(page.fileno(), "/proc/self/maps", {})
         except NotOfferedError as error:
             pytest.skip(str(error))
 
