@@ -59,8 +59,8 @@ class MappedFiles:
         self._skip = skip
         self.known: dict[Extent, Mapped | None] = {}
         """Files that need not be looked at again; None for what is no library or cannot be looked at."""
-        # A file with one link has one name (of two bind mounts the first stands for both). The same file by two
-        # names (conda and uv link their packages) is two uses: there the name is asked for in every process.
+        # A file with one link has one name (of two bind mounts the first stands for both). The same file by
+        # two names (conda and uv link their packages) is two uses: there the name is asked for each time.
         self._named: dict[tuple[Extent, bytes], Mapped] = {}
         self._natures: dict[tuple[int, int], Nature | None] = {}
         self._search_bytes = _SEARCH_BYTES_TOTAL
