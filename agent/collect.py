@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import ModuleType
 
@@ -21,7 +21,11 @@ def today(host: Host) -> dt.date:
 
 
 def collect(
-    host: Host, chosen: Mapping[str, ModuleType], memory: Memory, window_s: int
+    host: Host,
+    chosen: Mapping[str, ModuleType],
+    memory: Memory,
+    window_s: int,
+    is_unwanted: Callable[[], bool] = bool,
 ) -> dict[str, Outcome]:
     """Look at the host once, and let the memory see it.
 
@@ -29,11 +33,12 @@ def collect(
         chosen: scanners by name.
         memory: is changed; the caller keeps it.
         window_s: seconds to watch file opens; 0 for not at all.
+        is_unwanted: once it says yes, the watching ends early.
     """
     day = today(host)
     outcomes = run_scanners(host, chosen)
     if window_s:
-        outcomes[observe.SECTION] = observe.observe(host, window_s)
+        outcomes[observe.SECTION] = observe.observe(host, window_s, is_unwanted)
     else:
         recalled = memory.recall(observe.SECTION, observe.SPEC, day)
         outcomes[observe.SECTION] = Outcome(spec=observe.SPEC, scan=recalled)

@@ -54,6 +54,10 @@ class Watch:
         """End at the next look; for signal handlers."""
         self._window.stop()
 
+    def stop_when(self, is_unwanted: Callable[[], bool]) -> None:
+        """End at the look at which it says yes."""
+        self._window.stop_when(is_unwanted)
+
     def placement(self, event: FileOpen) -> Placement:
         """The unit and container of the process that an event tells of."""
         return self._placements.of(event.cgroup_id)
@@ -105,10 +109,14 @@ def open_watch(host: Host, duration_s: float | None, *, is_folding: bool) -> Wat
     return Watch(host, open_window(host, ("file_open",), duration_s=duration_s, is_folding=is_folding))
 
 
-def observe(host: Host, duration_s: float) -> Outcome:
-    """One window as a section's outcome: a kernel that refuses is a failed section with its reason."""
+def observe(host: Host, duration_s: float, is_unwanted: Callable[[], bool] = bool) -> Outcome:
+    """One window as a section's outcome: a kernel that refuses is a failed section with its reason.
+
+    Once `is_unwanted` says yes, which `bool` never does, the window ends early.
+    """
     try:
         with open_watch(host, duration_s, is_folding=True) as watch:
+            watch.stop_when(is_unwanted)
             return Outcome(spec=SPEC, scan=watch.scan())
     except errors.AgentError as error:
         return Outcome(spec=SPEC, failure=str(error))

@@ -16,7 +16,7 @@ import argparse
 import random
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from agent import (
@@ -86,8 +86,11 @@ def look(
     settings: config.Config,
     chosen: Mapping[str, ModuleType],
     window_s: int,
+    is_unwanted: Callable[[], bool] = bool,
 ) -> document.Draft:
     """Scan, remember what was seen in use, and compose the document with people hidden.
+
+    Once `is_unwanted` says yes, which `bool` never does, the window ends early.
 
     Raises:
         StateError: the memory cannot be kept.
@@ -96,7 +99,7 @@ def look(
         remembered, complaint = memory.load(state)
     if complaint:
         cli.say(complaint)
-    outcomes = collect.collect(host, chosen, remembered, window_s)
+    outcomes = collect.collect(host, chosen, remembered, window_s, is_unwanted)
     with state.locked():
         memory.save(state, remembered)
     enrolled = enrolment.load(state)
@@ -154,7 +157,12 @@ def _serve(
     while not stopped.is_set():
         wait_s: float = interval_s
         try:
-            for receipt in send(look(host, state, settings, chosen, window_s), settings, context):
+            draft = look(host, state, settings, chosen, window_s, stopped.is_set)
+            if stopped.is_set():
+                # What was seen in use is remembered, and the next start looks at the rest again: a host that
+                # shuts down does not wait for its collector.
+                break
+            for receipt in send(draft, settings, context):
                 cli.say(_told(receipt))
                 interval_s = receipt.next_post_s or interval_s
                 # A collector that always asks for a rescan must not keep the host busy.

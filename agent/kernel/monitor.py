@@ -14,7 +14,7 @@ old when it comes.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -43,6 +43,7 @@ class Window:
         self._host = host
         self._sources = sources
         self._is_stopped = False
+        self._is_unwanted: Callable[[], bool] = bool  # which says no
         self._clock_offset_ns = preflight.own_clock_offset_ns(host)
         self._end: float | None = None
         self._events_max: int | None = None
@@ -53,6 +54,10 @@ class Window:
         self._end = None if duration_s is None else time.monotonic() + duration_s
         self._events_max = events_max
         self._interval_s = interval_s
+
+    def stop_when(self, is_unwanted: Callable[[], bool]) -> None:
+        """Have it asked at every look; once it says yes, the window ends as by `stop`."""
+        self._is_unwanted = is_unwanted
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +96,8 @@ class Window:
             yield from source.folds(self._wall_offset_ns())
 
     def _is_over(self) -> bool:
+        if self._is_unwanted():
+            self.stop()
         return self._is_stopped or (self._end is not None and time.monotonic() >= self._end)
 
     def _drain(self) -> Iterator[Event]:

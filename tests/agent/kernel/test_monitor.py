@@ -96,6 +96,20 @@ def test_stop_ends_it_without_losing_anything() -> None:
     assert pids == [1, 2, 3]
 
 
+def test_it_ends_when_it_is_no_longer_wanted() -> None:
+    """A service that is told to stop must not keep a host that shuts down waiting for its window."""
+    # Given a window of an hour, and somebody who stops wanting it at the third look
+    source = FakeSource([[opened(1)], [opened(2)]], rest=[opened(3)])
+    answers = iter([False, False, True])
+    with window(source, duration_s=3600) as running:
+        running.stop_when(lambda: next(answers))
+        # When it is read
+        pids = [event.pid for event in running.events()]
+    # Then it is over, and what was still in the ring came too
+    assert pids == [1, 2, 3]
+    assert next(answers, None) is None
+
+
 def test_a_number_of_events_ends_it() -> None:
     """And the programs are detached at once, not when somebody gets round to it."""
     # Given more events than wanted
