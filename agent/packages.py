@@ -161,9 +161,7 @@ def _dpkg_versions(host: Host, packages: set[bytes]) -> dict[bytes, str]:
         name = head.removeprefix(b"Package: ")
         if name not in names:
             continue
-        fields = dict(
-            line.split(b": ", 1) for line in rest.split(b"\n") if b": " in line and line[:1] != b" "
-        )
+        fields = dict(line.split(b": ", 1) for line in rest.split(b"\n") if b": " in line)
         if version := fields.get(b"Version"):
             for called in (name, name + b":" + fields.get(b"Architecture", b"")):
                 found.setdefault(called, canonical.escape_bytes(version))

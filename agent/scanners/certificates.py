@@ -227,12 +227,9 @@ class _Telling:
                 continue
             store, where = self._store(path, file, where)
             yield Entry(key=where.path or path, asset=store, where=where)
-            local = msgspec.structs.replace(where, package=None)
             added = {sha256 for sha256 in store.added if sha256 not in alone}
             for certificate in file.certificates:
-                if certificate.sha256 in added:
-                    yield from _named(local, [certificate], several=True)
-                elif not truststore.is_anchor(certificate):
+                if certificate.sha256 in added or not truststore.is_anchor(certificate):
                     yield from _named(where, [certificate], several=True)
 
     def _where(self, path: str, file: _Found) -> Location:

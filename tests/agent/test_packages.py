@@ -80,9 +80,9 @@ def test_a_diverted_file_belongs_to_the_package_it_came_with(tmp_path: Path) -> 
     """dpkg-divert: the other packages' file is elsewhere, and the diverter's stands in its place."""
     host = debian(
         tmp_path,
-        {"demo": ["/usr/bin/tool", "/lib/own.so"], "diverter": ["/usr/bin/tool"]},
+        {"demo": ["/usr/bin/tool", "/lib/own.so"], "a-diverter": ["/usr/bin/tool"]},
         [
-            "/usr/bin/tool", "/usr/bin/tool.real", "diverter",
+            "/usr/bin/tool", "/usr/bin/tool.real", "a-diverter",
             "/usr/lib/own.so", "/usr/lib/own.so.dist", ":",
         ],
     )  # fmt: skip
@@ -90,7 +90,7 @@ def test_a_diverted_file_belongs_to_the_package_it_came_with(tmp_path: Path) -> 
     found = owners(host, ["/usr/bin/tool", "/usr/bin/tool.real", "/usr/lib/own.so", "/usr/lib/own.so.dist"])
 
     assert {path: package.name for path, package in found.items()} == {
-        "/usr/bin/tool": "diverter",
+        "/usr/bin/tool": "a-diverter",
         "/usr/bin/tool.real": "demo",
         # The administrator diverted it away: what stands there now came with no package.
         "/usr/lib/own.so.dist": "demo",
@@ -197,8 +197,8 @@ def test_rpms_answer_is_read(tmp_path: Path) -> None:
     """Packages with and without files, files of two packages, a merged /usr."""
     host = fedora(
         tmp_path,
-        b"=zlib 1.2-3.el9\n/lib64/libz.so.1\n/usr/share/common\n=empty 1-1\n"
-        b"=openssl-libs 1:3.0.7-24.el9\n/etc/pki/x\n/usr/share/common\n",
+        b"=openssl-libs 1:3.0.7-24.el9\n/etc/pki/x\n/usr/share/common\n=empty 1-1\n"
+        b"=zlib 1.2-3.el9\n/lib64/libz.so.1\n/usr/share/common\n",
     )  # fmt: skip
 
     found = owners(host, ["/usr/lib64/libz.so.1", "/etc/pki/x", "/usr/share/common", "/etc/none"])

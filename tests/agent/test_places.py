@@ -63,9 +63,9 @@ def test_homes_of_human_users_elsewhere_are_places(tmp_path: Path) -> None:
     (tmp_path / "etc/passwd").write_text(
         "root:x:0:0::/root:\nalice:x:1000:1::/home/alice:\nbob:x:1001:1::/data/bob:\n"
         "daemon:x:1:1::/data/daemon:\nnobody:x:65534:1::/nonexistent/x:\neve:x:1002:1::/:\nmal:x:1003:1::/proc/1:\n"
-        "ann:x:1004:1::/usr/share/ann:\n"
+        "ann:x:1004:1::/usr/share/ann:\nlea:x:1005:1::/library/lea:\n"
     )
 
     found = places.places(Host(str(tmp_path)))
 
-    assert [place.path for place in found[len(places.PLACES) :]] == ["/data/bob"]
+    assert [place.path for place in found[len(places.PLACES) :]] == ["/data/bob", "/library/lea"]

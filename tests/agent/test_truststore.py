@@ -46,6 +46,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, s
     kinds = {
         "for-all": (openssl.make(folder, "/CN=for all"), b"trusted: true\nnss-mozilla-ca-policy: true"),
         "distrusted": (openssl.make(folder, "/CN=distrusted"), b"x-distrusted: true"),
+        "both-ways": (openssl.make(folder, "/CN=both ways"), b"trusted: true\nx-distrusted: true"),
         "untrusted": (openssl.make(folder, "/CN=untrusted"), b"trusted: false"),
         "email": (openssl.make(folder, "/CN=email"), b"trusted: true"),
         "both": (openssl.make(folder, "/CN=both"), b"trusted: true\r"),
@@ -64,7 +65,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, s
         (SERVER, {"for-all", "both", "overruled"}),
         (EMAIL, {"for-all", "email", "both"}),
         (CODE, {"for-all", "own-code"}),
-        (None, {"for-all", "distrusted", "untrusted", "email", "both", "own-code", "overruled"}),
+        (None, {"for-all", "distrusted", "both-ways", "untrusted", "email", "both", "own-code", "overruled"}),
     ],
 )
 def test_a_source_is_read_by_purpose(

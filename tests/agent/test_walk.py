@@ -120,6 +120,13 @@ def test_no_link_leads_out_of_the_root(tmp_path: Path) -> None:
     assert all(seen.walker.file(real) is None for real in seen.links.values())
 
 
+def test_a_directory_that_is_no_disk_is_no_host_to_walk() -> None:
+    """A host that is a directory lies on mounts of this one, and they count too: /proc holds no files."""
+    seen = Seen(Path("/proc"), "/sys/kernel")
+
+    assert (seen.items, seen.skipped) == ([], [])
+
+
 def test_a_root_may_be_a_link_on_this_host(tmp_path: Path) -> None:
     """/home -> /var/home and /opt -> /var/opt on image-based systems."""
     root = plant(tmp_path, "var/home/alice/x")

@@ -385,7 +385,8 @@ def test_no_order_of_blocks_shows(
         few = [roots[number].certificate for number in order if number < 3]
         shuffled = plant(Path(other), {"/etc/few.pem": b"".join(few), BUNDLE: b"".join(doubled)})
 
-        assert encode_part(scan(plain).entries) == encode_part(scan(shuffled).entries)
+        # Also before they are sorted: a budget cuts them off in this order.
+        assert scan(plain).entries == scan(shuffled).entries
 
 
 def test_der_is_known_by_its_bytes_and_not_by_its_name(tmp_path: Path, web: Made) -> None:
