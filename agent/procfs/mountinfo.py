@@ -19,15 +19,16 @@ Nature = Literal["local", "virtual", "foreign"]
 # File systems on this machine's own disks or memory. The list says what may be walked, so that a network file
 # system nobody has thought of (there are dozens, and vendors add more) is left alone rather than touched.
 _LOCAL = """
-    aufs bcachefs btrfs cramfs erofs exfat ext2 ext3 ext4 f2fs fuse.fuse-overlayfs fuseblk hfs hfsplus iso9660
-    jffs2 jfs minix msdos nilfs2 ntfs ntfs3 overlay ramfs reiserfs romfs rootfs squashfs tmpfs ubifs udf ufs
-    vfat xfs zfs
+    aufs bcachefs btrfs cramfs ecryptfs erofs exfat ext2 ext3 ext4 f2fs fuse.fuse-overlayfs fuseblk hfs
+    hfsplus iso9660 jffs2 jfs minix msdos nilfs2 ntfs ntfs3 overlay ramfs reiserfs romfs rootfs shiftfs simfs
+    squashfs tmpfs ubifs udf ufs vfat xfs zfs
 """
-# Made by the kernel as it is read: nobody keeps files there, and reading some of them does things.
+# Made as it is read, by the kernel or for it (lxcfs): nobody keeps files there, and reading some of them does
+# things.
 _VIRTUAL = """
     bdev binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs functionfs
-    fusectl hugetlbfs mqueue nfsd nsfs pipefs proc pstore resctrl rpc_pipefs securityfs selinuxfs smackfs
-    sockfs sysfs tracefs usbfs xenfs
+    fuse.lxcfs fusectl hugetlbfs mqueue nfsd nsfs pipefs proc pstore resctrl rpc_pipefs securityfs selinuxfs
+    smackfs sockfs sysfs tracefs usbfs xenfs
 """
 _LOCAL_TYPES = frozenset(_LOCAL.split())
 _VIRTUAL_TYPES = frozenset(_VIRTUAL.split())

@@ -38,7 +38,7 @@ SPEC = Spec(
         "trust stores of Python packages",
     ),
     needs=("CAP_DAC_READ_SEARCH",),
-    cost="high",
+    cost="medium",
 )
 
 _LABELS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
