@@ -13,6 +13,7 @@ AgentError                      everything we raise on purpose; `exit_code` is t
 |-- KernelError          (4)    this kernel cannot do it
 |-- AttachError          (5)    nothing could be attached
 |-- ToolError                   an external tool failed or took too long
+|-- OutputError          (1)    what was asked for cannot be written where it was asked for
 |-- StateError           (1)    the agent's own directory cannot be trusted, read or written
 `-- CollectorError       (1)    the collector refused, could not be reached, or is not the one we know
     |-- UnreachableError        network or TLS: try again later
@@ -104,6 +105,10 @@ class AttachError(AgentError):
 
 class ToolError(AgentError):
     """An external tool failed or took too long."""
+
+
+class OutputError(AgentError):
+    """What was asked for cannot be written where it was asked for."""
 
 
 class StateError(AgentError):

@@ -1,35 +1,95 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How does a document get into a file that somebody named? Whole or not at all, for its owner alone."""
+"""How does what we print reach who asked for it? Whole or not at all, and a failure is told once."""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from contextlib import suppress
 
 from agent import errors
+
+
+def plain(words: str) -> str:
+    """Words for a terminal: control characters of names found on the host are shown, not obeyed."""
+    return "".join(char if char.isprintable() else _escape(ord(char)) for char in words)
+
+
+def _escape(number: int) -> str:
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
+def open_standard_streams() -> None:
+    """Put something where standard input, output or error were closed by who started us.
+
+    Else the next file that is opened would get their number, and what is printed would go into it. What is
+    written to standard output then fails, as it should; words for standard error go nowhere.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")
+
+
+def put(data: bytes) -> None:
+    """Write to standard output, at once.
+
+    Raises:
+        BrokenPipeError: the reader has gone, as `head` does; nobody's fault.
+        OutputError: the disk behind it is full, or it is closed.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # What is still in the buffer has nowhere to go; Python would try again at exit, and complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise errors.OutputError(f"cannot write to standard output: {_why(error)}") from error
 
 
 def write_whole(path: str, data: bytes) -> None:
     """Put a document in place in one step: a reader sees the old one or the new one. Mode 0600.
 
     Raises:
-        UsageError: the place cannot be written to, or is a directory or another thing that is no file.
+        UsageError: there is a directory, a link or another thing that is no file.
+        OutputError: the place cannot be written to. What was there is as it was.
     """
-    path = os.path.abspath(path)
-    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
-        raise errors.UsageError(f"{path} is there and is no plain file; name another")
-    directory = os.path.dirname(path)
     try:
-        # mkstemp makes the file 0600 and follows no link; it lies beside the target, so renaming is one step.
-        fd, beside = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=directory)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
+        _write_whole(path, data)
     except OSError as error:
-        raise errors.UsageError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise errors.OutputError(f"cannot write {path}: {_why(error)}") from error
+
+
+def _write_whole(path: str, data: bytes) -> None:
+    if path.endswith("/") or (os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path))):
+        raise errors.UsageError(f"{path} is no plain file; name another")
+    directory, name = os.path.split(os.path.abspath(path))
+    # mkstemp makes the file 0600 and follows no link; it lies beside the target, so renaming is one step.
+    fd, beside = tempfile.mkstemp(prefix=".fleet-agent-", dir=directory)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(beside, os.path.join(directory, name))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

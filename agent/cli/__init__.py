@@ -7,8 +7,9 @@ its help, and what follows `Examples:` in it is shown under --help. It has
     def configure(parser: argparse.ArgumentParser) -> None
     def run(args: argparse.Namespace) -> int              the exit code
 
-Exit codes: 0 complete; 1 failure; 2 usage; 3 missing privilege; 4 kernel; 5 nothing could be attached; 6
-done, but coverage is partial (only with --strict).
+It prints through `agent.output.put`. Exit codes: 0 complete; 1 failure; 2 usage; 3 missing privilege; 4
+kernel; 5 nothing could be attached; 6 done, but coverage is partial (only with --strict); 130 stopped by
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,17 +20,22 @@ import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import agent
-from agent import config, discover, errors
+from agent import config, discover, errors, output
 from agent.state import PATH_DEFAULT
 
 # A window costs every process of the host a little; a day of it is a mistake or another tool's work.
 SECONDS_MAX = 86_400
 
+# 128 and the number of SIGINT, as shells report a command that it ended.
+EXIT_STOPPED = 130
+
 EPILOG = """exit codes:
   0 complete   1 failure   2 usage   3 missing privilege   4 kernel
-  5 nothing could be attached   6 done, but coverage is partial (with --strict)"""
+  5 nothing could be attached   6 done, but coverage is partial (with --strict)
+  130 stopped by Ctrl-C"""
 
 
 def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -74,27 +80,36 @@ def _epilog(examples: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every error we raise on purpose is one line on stderr and an exit code."""
     words = sys.argv[1:] if argv is None else argv
+    output.open_standard_streams()
     try:
-        args = build_parser(words).parse_args(words)
+        args = _parse(words)
         code: int = args.run(args)
-        sys.stdout.flush()
         return code
     except errors.AgentError as error:
         say(str(error))
         return error.exit_code
     except BrokenPipeError:
-        # The reader has gone (`| head`). Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone (`| head`) and wants to hear no more.
         return errors.EXIT_FAILURE
     except KeyboardInterrupt:
         say("stopped")
-        return 130
+        return EXIT_STOPPED
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line, taken apart; help, version and complaints are printed, and end it by SystemExit."""
+    try:
+        return build_parser(words).parse_args(words)
+    finally:
+        # Whatever was printed goes out now, where a failure can still be told.
+        output.put(b"")
 
 
 def say(words: str) -> None:
     """One line for people on stderr. Control characters of names found on the host are shown, not obeyed."""
-    safe = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in words)
-    print(f"fleet-agent: {safe}", file=sys.stderr)
+    # Who has closed stderr wants to hear nothing; the exit code still tells.
+    with suppress(OSError):
+        print(f"fleet-agent: {output.plain(words)}", file=sys.stderr)
 
 
 def seconds(text: str) -> int:

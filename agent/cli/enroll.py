@@ -16,7 +16,7 @@ import argparse
 import os
 import sys
 
-from agent import cli, document, enrolment, errors
+from agent import cli, document, enrolment, errors, output
 from agent.host import Host
 from agent.state import StateDirectory
 
@@ -54,5 +54,5 @@ def run(args: argparse.Namespace) -> int:
         )
     if doubt:
         cli.say(doubt)
-    print(f"enrolled as {enrolled.host_id} with {enrolled.url}")
+    output.put(f"enrolled as {enrolled.host_id} with {enrolled.url}\n".encode())
     return errors.EXIT_COMPLETE

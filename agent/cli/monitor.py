@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from agent import cli, errors, formats, memory, observe
+from agent import cli, errors, formats, memory, observe, output
 from agent.collect import today
 from agent.host import Host
 from agent.kernel.probes.file_open import FileOpen
@@ -59,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
             cli.say(f"watching file opens for {args.duration} s")
 
         def show(event: FileOpen) -> None:
-            sys.stdout.buffer.write(render(_printed(event, watch.placement(event).label, redaction)))
-            sys.stdout.buffer.flush()
+            output.put(render(_printed(event, watch.placement(event).label, redaction)))
 
         try:
             scan = watch.scan(show)

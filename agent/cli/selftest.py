@@ -12,13 +12,12 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 import msgspec
 
 import agent
-from agent import cli, discover, errors, formats, scanners, sinks
+from agent import cli, discover, errors, formats, output, scanners, sinks
 from agent.kernel import probes
 from agent.kernel.object import read_image
 from agent.model import canonical, schema
@@ -69,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
     if schema.PATH.read_text() != schema.text():
         missing.append("the published schema (it differs from the types)")
     if args.format == "json":
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        output.put(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     else:
         for kind, names in found.items():
-            print(f"{kind}: {names if isinstance(names, str) else ', '.join(names)}")
+            output.put(f"{kind}: {names if isinstance(names, str) else ', '.join(names)}\n".encode())
     if missing:
         cli.say(f"this agent lacks: {', '.join(missing)}; it was packaged wrongly")
         return errors.EXIT_FAILURE

@@ -2,7 +2,8 @@
 """Print what cryptography this host holds and uses now, and how far that could be seen.
 
 The document has the keys that users' scripts know (processes, summary) and beside them the whole inventory
-with its coverage. Works without root, and then says what it could not see. Nothing is kept or sent.
+with its coverage. Works without root, and then says what it could not see; totals of 0 that mean nothing are
+exit code 3. Nothing is kept or sent.
 
 Examples:
     fleet-agent snapshot | jq .summary
@@ -15,16 +16,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import Any
 
 import msgspec
 
-from agent import cli, document, errors, formats, tracer
+from agent import cli, document, errors, formats, output, tracer
 from agent import run as conductor
 from agent.host import Host
 from agent.model import canonical
-from agent.output import write_whole
+from agent.model.inventory import SectionState
 from agent.redact import People, Printed, Redaction, Truth
 from agent.scanners import Scan, processes
 
@@ -61,42 +61,53 @@ def run(args: argparse.Namespace) -> int:
     snapshot, draft = _look(host, chosen, redaction)
     data = render(snapshot)
     if args.output is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        output.put(data)
     else:
-        write_whole(args.output, data)
+        output.write_whole(args.output, data)
     hidden = {name: state for name, state in draft.sections.items() if state.status in ("partial", "failed")}
     if not args.quiet:
         for name, state in hidden.items():
             cli.say(f"{name} is {state.status}: {state.reason}")
-    denied = draft.sections.get("processes")
-    if snapshot["processes"] == [] and denied is not None and denied.skipped.get("denied"):
-        raise errors.PrivilegeError(
-            "no process could be looked at; run as root, or grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
-        )
+    if snapshot.get("processes") == []:
+        _doubt_nothing(host, draft.sections["processes"])
     return errors.EXIT_PARTIAL if args.strict and hidden else errors.EXIT_COMPLETE
 
 
+def _doubt_nothing(host: Host, state: SectionState) -> None:
+    """That no process uses cryptography is an answer only where they could be looked at.
+
+    Raises:
+        PrivilegeError, AgentError: they could not, so that the totals of 0 mean nothing.
+    """
+    if state.skipped.get("denied"):
+        raise errors.PrivilegeError(
+            f"totals of 0 mean nothing: {state.reason} among the processes; run as root, or grant"
+            " CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+        )
+    # A directory may be a copy of a disk, on which nothing runs.
+    if state.status != "complete" and not (state.status == "absent" and host.root != "/"):
+        raise errors.AgentError(f"totals of 0 mean nothing: the processes are {state.status}: {state.reason}")
+
+
 def _look(host: Host, chosen: dict[str, Any], redaction: Redaction) -> tuple[dict[str, Any], document.Draft]:
-    """The printed document, and the draft in it."""
+    """The printed document, and the draft in it. Without the scanner `processes` it has no totals."""
     seen: list[processes.Seen] = []
-    others = {name: module for name, module in chosen.items() if module is not processes}
-    outcomes = conductor.run_scanners(host, others)
-    if len(others) != len(chosen):
+    outcomes = conductor.run_scanners(host, {name: chosen[name] for name in chosen if name != "processes"})
+    if "processes" in chosen:
         # Looked at once for both: what is listed and what is kept are of one moment.
         outcomes["processes"] = conductor.run_one(processes.SPEC, lambda: _survey(host, seen))
     draft = document.compose(host, outcomes, redaction)
-    listed = tracer.processes(host, seen, redaction)
-    inventory = canonical.encode(draft.sealed(canonical.encode(draft.manifest())))
-    return {
+    snapshot: dict[str, Any] = {
         "snapshot_version": SNAPSHOT_VERSION,
         "generated_at": draft.collected_at,
         "hostname": draft.host.hostname,
         "kernel": draft.host.kernel,
-        "processes": listed,
-        "summary": tracer.summary(listed),
-        "inventory": msgspec.Raw(inventory),
-    }, draft
+    }
+    if "processes" in chosen:
+        snapshot["processes"] = tracer.processes(host, seen, redaction)
+        snapshot["summary"] = tracer.summary(snapshot["processes"])
+    snapshot["inventory"] = msgspec.Raw(canonical.encode(draft.sealed(canonical.encode(draft.manifest()))))
+    return snapshot, draft
 
 
 def _survey(host: Host, seen: list[processes.Seen]) -> Scan:

@@ -7,6 +7,7 @@ import argparse
 import platform
 
 import agent
+from agent import output
 from agent.model.inventory import SCHEMA
 
 
@@ -16,5 +17,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    print(f"fleet-agent {agent.__version__} (document schema {SCHEMA}, Python {platform.python_version()})")
+    words = f"fleet-agent {agent.__version__} (document schema {SCHEMA}, Python {platform.python_version()})"
+    output.put(f"{words}\n".encode())
     return 0
