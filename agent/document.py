@@ -8,7 +8,7 @@ import hmac
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -30,11 +30,16 @@ from agent.model.inventory import (
     Signature,
     encode_part,
 )
-from agent.redact import Redaction, redact_entries, redact_words
+from agent.redact import Redaction, redact_entries, redact_example, redact_words
 from agent.scanners import Scan, Spec
 
 # machine-id(5) asks for a keyed hash, so that the same id hashed by two products cannot be matched.
 _MACHINE_ID_KEY = b"cryptofleet machine-id"
+
+
+# os-release and its like have under 1 KiB. Whatever fills this, escaped, still is a string that every reader
+# takes.
+_PAGE_BYTES_MAX = 8 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,39 +127,69 @@ def compose(
 
 def _section(outcome: Outcome, redaction: Redaction, parts: dict[str, bytes]) -> SectionState:
     spec, scan = outcome.spec, outcome.scan
-    failure = outcome.failure
-    halves: list[bytes | None] = []
-    if scan is not None:
-        halves = _halves(redact_entries(scan.entries, redaction))
-        size = max(len(half or b"") for half in halves)
-        if size > limits.PART_BYTES_MAX:
-            failure = f"{len(scan.entries)} entries make {size} bytes; the limit is {limits.PART_BYTES_MAX}"
-    if scan is None or failure is not None:
-        reason = redact_words(failure or "failed without a word", redaction)
+    if scan is None or outcome.failure is not None:
         return SectionState(
-            status="failed", detector=spec.detector, sampled=spec.sampled, reason=reason, parts=PartDigests()
+            status="failed",
+            detector=spec.detector,
+            sampled=spec.sampled,
+            reason=_words(outcome.failure or "failed without a word", redaction),
+            parts=PartDigests(),
         )
+    scan = replace(scan, skipped=dict(scan.skipped), examples=list(scan.examples))
+    halves = _halves(scan, redact_entries(scan.entries, redaction))
     return SectionState(
         status=scan.status,
         detector=spec.detector,
         sampled=spec.sampled,
-        reason=None if scan.reason is None else redact_words(scan.reason, redaction),
+        reason=None if scan.reason is None else _words(scan.reason, redaction),
         # What vanished while we looked differs at every look and says nothing of the host; it goes to `live`.
         skipped={reason: count for reason, count in scan.skipped.items() if reason != "vanished"},
-        examples=tuple(sorted(redact_words(example, redaction) for example in scan.examples)),
+        examples=tuple(sorted(redact_example(example, redaction) for example in scan.examples)),
         rung=scan.rung,
-        rung_reason=scan.rung_reason,
+        rung_reason=None if scan.rung_reason is None else _words(scan.rung_reason, redaction),
         parts=PartDigests(
             **{name: _keep(half, parts) for name, half in zip(("vendor", "local"), halves, strict=True)}
         ),
     )
 
 
-def _halves(entries: list[Entry]) -> list[bytes | None]:
+def _words(words: str, redaction: Redaction) -> str:
+    """Words for people, who may be hidden in them. Errors quote paths as they are, in any bytes."""
+    return redact_words(words.encode("utf-8", "backslashreplace").decode(), redaction)
+
+
+def _halves(scan: Scan, entries: list[Entry]) -> list[bytes | None]:
     """What a package owns is one part, the rest another: a fleet shares the first almost whole."""
     vendor = [entry for entry in entries if entry.where.package is not None]
     local = [entry for entry in entries if entry.where.package is None]
-    return [encode_part(half) if half else None for half in (vendor, local)]
+    return [encode_part(half) if half else None for half in (_fit(scan, vendor), _fit(scan, local))]
+
+
+def _fit(scan: Scan, entries: list[Entry]) -> list[Entry]:
+    """Those that every reader takes; the others are counted.
+
+    The largest are left out first: who fills a host with long names hides those, and nobody else's.
+    """
+    kept: list[Entry] = []
+    left = limits.PART_BYTES_MAX - len(b"[]")
+    sized = sorted((len(canonical.encode(entry)), entry.key, entry) for entry in entries)
+    for size, _, entry in sized:
+        left -= size + len(b",")
+        if size > limits.STRING_CHARS_MAX and not _is_readable(entry):
+            scan.skip("too_large", f"entry {entry.key}")
+        elif left < 0 or len(kept) == limits.ENTRIES_MAX:
+            scan.skip("budget", f"entry {entry.key}")
+        else:
+            kept.append(entry)
+    return kept
+
+
+def _is_readable(entry: Entry) -> bool:
+    try:
+        canonical.check_received(canonical.encode(entry))
+    except canonical.MalformedDocumentError:
+        return False
+    return True
 
 
 def _keep(part: bytes | None, parts: dict[str, bytes]) -> str | None:
@@ -171,8 +206,9 @@ def _host_identity(host: Host, kind: HostKind, labels: Mapping[str, str]) -> Hos
         hostname=_or_none(host.hostname) or "unknown",
         machine_id_sha256=machine_id(host),
         os=_os_name(host),
-        kernel=_or_none(lambda: host.read_text("/proc/sys/kernel/osrelease").strip()),
-        arch=os.uname().machine,
+        kernel=_or_none(lambda: _page(host, "/proc/sys/kernel/osrelease")),
+        # A host that is a directory does not run, so it has no machine to ask.
+        arch=os.uname().machine if host.root == "/" else None,
         labels=dict(labels),
     )
 
@@ -186,16 +222,21 @@ def _or_none(read: Any) -> str | None:  # noqa: ANN401 - a callable that reads t
 
 def machine_id(host: Host) -> str | None:
     """Keyed hash of /etc/machine-id, hex; None where there is none."""
-    found = _or_none(lambda: host.read_text("/etc/machine-id").strip())
+    found = _or_none(lambda: _page(host, "/etc/machine-id"))
     return None if found is None else hmac.new(_MACHINE_ID_KEY, found.encode(), hashlib.sha256).hexdigest()
 
 
 def _os_name(host: Host) -> str | None:
     for path in ("/etc/os-release", "/usr/lib/os-release"):
-        for line in (_or_none(lambda path=path: host.read_text(path)) or "").splitlines():
+        for line in (_or_none(lambda path=path: _page(host, path)) or "").split("\n"):
             if line.startswith("PRETTY_NAME="):
                 return line.partition("=")[2].strip().strip("\"'") or None
     return None
+
+
+def _page(host: Host, path: str) -> str:
+    """A page that tells who a host is, escaped. Raises HostError."""
+    return canonical.escape_bytes(host.read(path, _PAGE_BYTES_MAX)).strip()
 
 
 @cache

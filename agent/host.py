@@ -43,7 +43,12 @@ class Host:
     # ---------------------------------------------------------------------------------------------------
 
     def outside(self, path: str) -> str:
-        """Where a path of the host stands for this process; no link leads out of a root that is not `/`."""
+        """Where a path of the host stands for this process; no link leads out of a root that is not `/`.
+
+        Raises:
+            UnreadableError: no path can be called so, or more than LINKS_MAX links.
+        """
+        _check_name(path)
         return path if not self._prefix else self._prefix + self.real_path(path)
 
     def real_path(self, path: str) -> str:
@@ -104,6 +109,7 @@ class Host:
             os.close(fd)
 
     def _outside_parent(self, path: str) -> str:
+        _check_name(path)
         if not self._prefix:
             return path
         parent, _, name = path.rpartition("/")
@@ -176,7 +182,7 @@ class Host:
 
     def pids(self) -> list[int]:
         """Process numbers in /proc, ascending. Raises HostError when /proc itself cannot be listed."""
-        return sorted(int(name) for name in self.list_dir("/proc") if name.isdigit())
+        return sorted(int(name) for name in self.list_dir("/proc") if _is_number(name))
 
     # -- people and machine
     # --------------------------------------------------------------------------------------
@@ -186,7 +192,7 @@ class Host:
         # The files are read, not NSS asked: a directory service that hangs must not hang the agent.
         found: dict[int, tuple[str, str]] = {}
         for fields in self._colon_file("/etc/passwd", 7):
-            if fields[2].isdigit():
+            if _is_number(fields[2]):
                 found.setdefault(int(fields[2]), (fields[0], fields[5]))
         return found
 
@@ -194,30 +200,35 @@ class Host:
     def _groups(self) -> dict[int, str]:
         found: dict[int, str] = {}
         for fields in self._colon_file("/etc/group", 3):
-            if fields[2].isdigit():
+            if _is_number(fields[2]):
                 found.setdefault(int(fields[2]), fields[0])
         return found
 
     def _colon_file(self, path: str, fields_min: int) -> Iterator[list[str]]:
         try:
-            page = self.read_text(path)
+            page = os.fsdecode(self.read(path))
         except errors.HostError:
             return
-        for line in page.splitlines():
+        # splitlines() also ends lines at bytes that a name may hold.
+        for line in page.split("\n"):
             fields = line.split(":")
-            if len(fields) >= fields_min:
+            if len(fields) >= fields_min and "\0" not in line:
                 yield fields
 
+    def users(self) -> dict[int, str]:
+        """Login names by uid, from /etc/passwd, in the document's form."""
+        return {uid: text(name) for uid, (name, _) in self._users.items()}
+
     def user(self, uid: int) -> str:
-        """Login name of a uid from /etc/passwd, else `uid:N`."""
-        return self._users[uid][0] if uid in self._users else f"uid:{uid}"
+        """Login name of a uid from /etc/passwd in the document's form, else `uid:N`."""
+        return text(self._users[uid][0]) if uid in self._users else f"uid:{uid}"
 
     def group(self, gid: int) -> str:
-        """Group name of a gid from /etc/group, else `gid:N`."""
-        return self._groups.get(gid, f"gid:{gid}")
+        """Group name of a gid from /etc/group in the document's form, else `gid:N`."""
+        return text(self._groups[gid]) if gid in self._groups else f"gid:{gid}"
 
     def homes(self) -> dict[str, int]:
-        """Home directories and whose they are, from /etc/passwd."""
+        """Home directories, as paths inside the agent, and whose they are, from /etc/passwd."""
         return {home: uid for uid, (_, home) in self._users.items() if home.startswith("/")}
 
     def hostname(self) -> str:
@@ -285,6 +296,17 @@ def read_fd(fd: int, bytes_max: int, path: str) -> bytes:
     except OSError as error:
         raise errors.host_error(error, path) from error
     return b"".join(chunks)
+
+
+def _check_name(path: str) -> None:
+    """Configuration files of a host may hold any bytes; the kernel is never asked for a name with a NUL."""
+    if "\0" in path:
+        raise errors.UnreadableError(path, "no file can be called so")
+
+
+def _is_number(digits: str) -> bool:
+    """Whether it is one as the kernel writes them: ASCII digits, and no more than 32 bits have."""
+    return digits.isascii() and digits.isdigit() and len(digits) <= 10
 
 
 def is_regular(mode: int) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 from typing import Annotated
 
 import msgspec
@@ -23,6 +24,8 @@ from agent.state import StateDirectory
 
 # A job that runs weekly is still seen as in use; a month would hide that something has stopped.
 KEEP_DAYS = 8
+# What a section's two parts hold at most: more would find no place in a document.
+_SECTION_BYTES_MAX = 2 * limits.PART_BYTES_MAX
 
 
 class Remembered(Struct, omit_defaults=True, kw_only=True):
@@ -61,9 +64,13 @@ class Memory(Struct, omit_defaults=True, kw_only=True):
         for entry in scan.entries:
             memory.seen[entry.key] = Remembered(entry=entry, day=today.isoformat())
         memory.looked = today.isoformat()
-        memory.skipped = {reason: count for reason, count in scan.skipped.items() if reason != "vanished"}
+        entries, left = _fresh(memory, today)
+        skipped = dict(scan.skipped)
+        if left:
+            skipped["budget"] = skipped.get("budget", 0) + left
+        memory.skipped = {reason: count for reason, count in skipped.items() if reason != "vanished"}
         memory.rung, memory.rung_reason = scan.rung, scan.rung_reason
-        return dataclasses.replace(scan, entries=_fresh(memory, today))
+        return dataclasses.replace(scan, entries=entries, skipped=skipped)
 
     def recall(self, section: str, spec: Spec, today: dt.date) -> Scan:
         """The section as its last look left it, for a run in which nobody looked."""
@@ -71,7 +78,7 @@ class Memory(Struct, omit_defaults=True, kw_only=True):
         if memory is None or memory.detector != spec.detector or (memory.looked or "") < _oldest(today):
             return Scan(absent=f"nobody looked within {KEEP_DAYS} days")
         return Scan(
-            entries=_fresh(memory, today),
+            entries=_fresh(memory, today)[0],
             skipped=dict(memory.skipped),
             rung=memory.rung,
             rung_reason=memory.rung_reason,
@@ -97,15 +104,20 @@ def decode(data: bytes) -> Memory:
         ) from error
 
 
-def _fresh(memory: SectionMemory, today: dt.date) -> list[Entry]:
-    """All that was seen within KEEP_DAYS; what is older is forgotten."""
-    kept = {key: seen for key, seen in memory.seen.items() if seen.day >= _oldest(today)}
-    if len(kept) > limits.ENTRIES_MAX:
-        # The latest seen are kept; ties are broken by key so that the same memory forgets the same.
-        ranked = sorted(kept, key=lambda key: (kept[key].day, key), reverse=True)[: limits.ENTRIES_MAX]
-        kept = {key: kept[key] for key in ranked}
-    memory.seen = kept
-    return [seen.entry for _, seen in sorted(kept.items())]
+def _fresh(memory: SectionMemory, today: dt.date) -> tuple[list[Entry], int]:
+    """All that was seen within KEEP_DAYS, and how many of it found no place; what is older is forgotten."""
+    fresh = {key: seen for key, seen in memory.seen.items() if seen.day >= _oldest(today)}
+    sizes = {key: len(canonical.encode({key: seen})) for key, seen in fresh.items()}
+    # The latest seen are kept, and of one day the smallest, so that long names crowd out nobody else's; ties
+    # are broken by key, so that the same memory forgets the same.
+    ranked = sorted(fresh, key=lambda key: (sizes[key], key))
+    ranked.sort(key=lambda key: fresh[key].day, reverse=True)
+    ends = itertools.accumulate(sizes[key] for key in ranked)
+    kept = [key for key, end in zip(ranked, ends, strict=True) if end <= _SECTION_BYTES_MAX][
+        : limits.ENTRIES_MAX
+    ]
+    memory.seen = {key: fresh[key] for key in sorted(kept)}
+    return [seen.entry for seen in memory.seen.values()], len(fresh) - len(kept)
 
 
 def _is_momentary(entry: Entry) -> bool:
@@ -119,8 +131,8 @@ def _oldest(today: dt.date) -> str:
 
 
 _FILE = "memory"
-# 50,000 entries of two sections with 300 bytes each.
-_FILE_BYTES_MAX = 64 * 1024 * 1024
+# Two sections, full, and what is around them.
+_FILE_BYTES_MAX = 4 * _SECTION_BYTES_MAX
 
 
 def load(state: StateDirectory) -> tuple[Memory, str | None]:

@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 
+from agent import errors
 from agent.host import Host, text
 from agent.model import canonical
 from agent.model.inventory import Entry
 from agent.model.location import Location
+from agent.walk import Walker
 
 # login.defs(5): UID_MIN and UID_MAX. Above lie systemd's dynamic users and nobody, who are no humans.
 HUMAN_UIDS = range(1000, 60001)
-# Homes that no line of /etc/passwd names (a directory service's users) are still homes.
-_HOME = re.compile(r"((?:/var)?/home)/([^/]+)")
+# Homes that no line of /etc/passwd names (a directory service's users) are still homes. Fedora's image-based
+# hosts keep them below /var.
+_PARENTS = ("/home", "/var/home")
 # 48 bits: with 100,000 users the chance of any two falling together is 2 in 100,000.
 _PSEUDONYM_HEX = 12
 
@@ -33,27 +37,53 @@ _PSEUDONYM_HEX = 12
 class People:
     """Who lives on a host: its human users' names and home directories."""
 
-    def __init__(self, homes: Mapping[str, str], names: Iterable[str]) -> None:
+    def __init__(
+        self, homes: Mapping[str, str], names: Iterable[str], parents: Iterable[str] = _PARENTS
+    ) -> None:
+        """Make ready.
+
+        Args:
+            homes: user names by home directory.
+            names: of all human users.
+            parents: directories in which every name is a user's.
+        """
         self.homes = dict(sorted(homes.items(), key=lambda item: -len(item[0])))
         self.names = frozenset(names)
+        self.parents = tuple(sorted(parents, key=lambda path: (-len(path), path)))
 
     @classmethod
     def of(cls, host: Host) -> People:
-        """The people in the host's /etc/passwd."""
-        homes = {home: uid for home, uid in host.homes().items() if uid in HUMAN_UIDS and home.count("/") > 1}
-        return cls(
-            {text(home): host.user(uid) for home, uid in homes.items()},
-            {host.user(uid) for uid in homes.values()},
-        )
+        """The people in the host's /etc/passwd, with their homes as written there and where these lead."""
+        real = _resolver(host)
+        homes: dict[str, str] = {}
+        for home, uid in host.homes().items():
+            # What stands at the top is no home, whatever that file says.
+            if uid in HUMAN_UIDS:
+                both = (path for path in (home, real(home)) if path.count("/") > 1)
+                homes |= {text(path): host.user(uid) for path in both}
+        names = {name for uid, name in host.users().items() if uid in HUMAN_UIDS}
+        parents = {*_PARENTS, *(text(real(path)) for path in _PARENTS)}
+        return cls(homes, names, parents - {"/"})
 
     def split(self, path: str) -> tuple[str, str, str] | None:
         """(directory of the home, user, rest) of a path in a human's home, else None."""
         for home, name in self.homes.items():
             if path == home or path.startswith(home + "/"):
                 return home.rpartition("/")[0], name, path[len(home) :]
-        if match := _HOME.match(path):
-            return match[1], match[2], path[match.end() :]
+        for parent in self.parents:
+            if path.startswith(parent + "/"):
+                name, slash, rest = path[len(parent) + 1 :].partition("/")
+                return (parent, name, slash + rest) if name else None
         return None
+
+
+def _resolver(host: Host) -> Callable[[str], str]:
+    """Paths with every link resolved; as they are where the mount table does not allow to ask."""
+    try:
+        resolve = Walker(host, lambda _reason, _path: None, 0).resolve
+    except errors.HostError:
+        return lambda path: path
+    return lambda path: resolve(path) or path
 
 
 class Redaction(Protocol):
@@ -140,7 +170,10 @@ def redact_location(where: Location, redaction: Redaction) -> Location:
 
 
 def redact_entries(entries: Iterable[Entry], redaction: Redaction) -> list[Entry]:
-    """Entries with people hidden. Where that makes two keys one, equal entries merge, others are numbered."""
+    """Entries with people hidden. Where that makes two keys one, equal entries merge, others are numbered.
+
+    No key meets another, also where a file is called like a number of ours.
+    """
     by_key: dict[str, list[Entry]] = {}
     for entry in entries:
         where = redact_location(entry.where, redaction)
@@ -152,20 +185,29 @@ def redact_entries(entries: Iterable[Entry], redaction: Redaction) -> list[Entry
                 key = key.replace(raw, redaction.path(raw))
         hidden = msgspec.structs.replace(entry, key=key, where=where)
         by_key.setdefault(key, []).append(hidden)
+    taken = by_key.keys()
     out = []
-    for key, same in by_key.items():
+    for key, same in sorted(by_key.items()):
         distinct = sorted({canonical.encode(entry): entry for entry in same}.items())
         out.append(distinct[0][1])
+        names = (f"{key} ({number})" for number in itertools.count(2))
+        free = (name for name in names if name not in taken)
         out += [
-            msgspec.structs.replace(entry, key=f"{key} ({number})")
-            for number, (_, entry) in enumerate(distinct[1:], 2)
+            msgspec.structs.replace(entry, key=name)
+            for (_, entry), name in zip(distinct[1:], free, strict=False)
         ]
     return out
+
+
+def redact_example(example: str, redaction: Redaction) -> str:
+    """`reason: thing` of coverage; the thing is hidden as a path, spaces and all."""
+    reason, colon, what = example.partition(": ")
+    return f"{reason}{colon}{redaction.path(what)}"
 
 
 _WORD_PATH = re.compile(r"/[^\s,;]+")
 
 
 def redact_words(words: str, redaction: Redaction) -> str:
-    """A sentence with the paths in it hidden (reasons and examples of coverage)."""
+    """A sentence with the paths in it hidden (reasons of coverage)."""
     return _WORD_PATH.sub(lambda match: redaction.path(match[0]), words)

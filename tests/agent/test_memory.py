@@ -128,3 +128,25 @@ def test_a_damaged_memory_is_set_aside_and_said(tmp_path: Path) -> None:
         assert complaint is not None
         assert "quarantine" in complaint
         assert memory.load(state)[1] is None
+
+
+def test_names_that_fill_the_memory_crowd_out_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every user of a host chooses the names of his programs; the file must stay one that we read again."""
+    # Given a memory that holds little
+    monkeypatch.setattr(memory, "_SECTION_BYTES_MAX", 2000)
+    remembered = memory.Memory()
+    see(remembered, [use("/usr/sbin/nginx")], DAY)
+
+    # When somebody's programs have long names
+    long = [use(f"/home/alice/{'x' * 150}/{number}") for number in range(100)]
+    looked = remembered.see("processes", SPEC, Scan(entries=[*long, use("/usr/sbin/sshd")]), DAY)
+
+    # Then the others are still there, and what was left is counted, in this look and after it
+    names = {entry.key for entry in looked.entries}
+    assert {"/usr/sbin/nginx", "/usr/sbin/sshd"} <= names
+    assert looked.skipped == {"budget": 102 - len(names)}
+    assert remembered.recall("processes", SPEC, DAY).skipped == looked.skipped
+    assert len(remembered.encode()) < 2500
+    assert (looked.status, looked.rung) == ("partial", None)

@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from agent.host import Host
 from agent.model.asset import FipsMode
-from agent.model.inventory import Entry
+from agent.model.inventory import Entry, encode_part
 from agent.model.location import Location
-from agent.redact import People, Printed, Pseudonyms, Truth, redact_entries, redact_words
+from agent.redact import (
+    People,
+    Printed,
+    Pseudonyms,
+    Truth,
+    redact_entries,
+    redact_example,
+    redact_words,
+)
 
 PEOPLE = People({"/home/alice": "alice", "/srv/people/bob": "bob"}, {"alice", "bob"})
 KEY = b"k" * 32
@@ -64,6 +72,16 @@ def test_the_key_of_the_pseudonyms_is_in_no_text() -> None:
     assert "kkk" not in repr(Pseudonyms(PEOPLE, KEY))
 
 
+def test_a_file_called_like_a_numbered_one_is_told_apart(tmp_path: Path) -> None:
+    """Every user chooses the names of his files, and none of them may end the run."""
+    paths = ["/home/alice/a.pem", "/home/bob/a.pem", "/home/carol/a.pem (2)", "/home/dave/a.pem (2)"]
+
+    hidden = redact_entries([entry(path, owner=path) for path in paths], Printed(PEOPLE))
+
+    assert len({one.key for one in hidden}) == len(paths)
+    assert encode_part(hidden)
+
+
 @given(
     st.lists(st.sampled_from(["/home/alice", "/home/bob", "/home/carol", "/etc"]), min_size=1, unique=True)
 )
@@ -107,6 +125,9 @@ def test_aliases_and_words_are_hidden_too() -> None:
 
     assert hidden.where.aliases == ("/home/USER/link.pem",)
     assert redact_words("denied: /home/alice/x, /etc/y", Printed(PEOPLE)) == "denied: /home/USER/x, /etc/y"
+    odd = People({"/srv/al, ice": "al, ice"}, {"al, ice"})
+    assert redact_example("denied: /srv/al, ice/x", Printed(odd)) == "denied: /home/USER/x"
+    assert redact_example("denied: process sshd", Printed(odd)) == "denied: process sshd"
 
 
 def test_truth_hides_nothing() -> None:
@@ -127,4 +148,69 @@ def test_people_are_those_whom_the_host_calls_human(tmp_path: Path) -> None:
     people = People.of(Host(str(tmp_path)))
 
     assert people.homes == {"/data/alice": "alice"}
-    assert people.names == {"alice"}
+    assert people.names == {"alice", "odd"}
+
+
+def test_a_home_is_hidden_by_the_path_where_it_really_is(tmp_path: Path) -> None:
+    """A host whose /home is a link, or whose passwd names one: files are told by their real paths."""
+    # Given homes that are reached through links, one of them of a user whom only a directory service knows
+    for home in ("data/home/alice", "data/home/carol", "data/people/bob", "etc"):
+        (tmp_path / home).mkdir(parents=True)
+    (tmp_path / "home").symlink_to("/data/home")
+    (tmp_path / "srv").symlink_to("data")
+    (tmp_path / "etc/passwd").write_text(
+        "alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/srv/people/bob:/bin/sh\n"
+    )
+
+    # When their files are printed or posted
+    people = People.of(Host(str(tmp_path)))
+    real = [
+        "/data/home/alice/x",
+        "/data/home/carol/x",
+        "/data/people/bob/x",
+        "/srv/people/bob/x",
+        "/home/bob/x",
+    ]
+
+    # Then nobody is named, and what is no home is as it was
+    assert [Printed(people).path(path) for path in real] == ["/home/USER/x"] * len(real)
+    posted = [Pseudonyms(people, KEY).path(path) for path in real]
+    assert not any(name in path for name in ("alice", "bob", "carol") for path in posted)
+    assert posted[0].startswith("/data/home/u-")
+    assert Printed(people).path("/data/x/y") == "/data/x/y"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"alice:x:\xc2\xb2:1::/home/a:/bin/sh\n",
+        b"alice:x:" + b"9" * 5000 + b":1::/home/a:/bin/sh\n",
+        b"alice:x:1000:1000::/srv/a\0b:/bin/sh\n",
+        b"\xff\xfe\0:::::::\n:::\n\n\x1b[31m:x:1000:1000:::\n",
+        bytes(range(256)) * 100,
+    ],
+)
+def test_a_passwd_of_garbage_names_nobody(tmp_path: Path, page: bytes) -> None:
+    """It is read before anything else; whatever is in it, the run goes on."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_bytes(page)
+
+    people = People.of(Host(str(tmp_path)))
+
+    assert people.homes == {}
+    assert Printed(people).path("/home/alice/x") == "/home/USER/x"
+
+
+def test_names_that_are_not_utf8_are_hidden_in_the_form_that_documents_have(tmp_path: Path) -> None:
+    """The escape is applied once, or a home would not be found in a path."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_bytes(
+        b"b\\x:x:1000:1000::/srv/b\\x:/bin/sh\nj\xf6rg:x:1001:1::/srv/j\xf6rg:/bin/sh\n"
+    )
+    host = Host(str(tmp_path))
+
+    people = People.of(host)
+
+    assert host.homes() == {"/srv/b\\x": 1000, "/srv/j\udcf6rg": 1001}
+    assert people.homes == {r"/srv/b\\x": r"b\\x", r"/srv/j\xf6rg": r"j\xf6rg"}
+    assert people.names == set(people.homes.values())

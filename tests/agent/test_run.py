@@ -147,15 +147,34 @@ def test_the_manifest_names_host_and_parts_and_the_document_reads_back(host: Hos
     }
 
 
-def test_a_section_larger_than_the_wire_takes_is_failed_with_its_size(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other sections still reach the collector."""
+def test_what_fills_a_part_hides_itself_and_nothing_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user may fill a host with long names; the section then says that it is not whole."""
+    # Given more than a part holds, most of it long names
     monkeypatch.setattr(limits, "PART_BYTES_MAX", 1000)
-    scan = Scan(entries=[entry(f"/etc/{n}") for n in range(100)])
+    long = [entry(f"/a/{n}/{'x' * 200}") for n in range(100)]
+    scan = Scan(entries=[*long, entry("/etc/one.pem"), entry("/etc/two.pem")])
 
-    section = document.compose(host, outcomes_of(scan), redact.Truth()).sections["x"]
+    # When the document is composed
+    draft = document.compose(host, outcomes_of(scan), redact.Truth())
 
-    assert section.status == "failed"
-    assert section.reason is not None
-    assert "limit is 1000" in section.reason
+    # Then the part is within the limit, the short names are in it, and what is not is counted
+    section = draft.sections["x"]
+    part = draft.parts[section.parts.local or ""]
+    kept = {one.key for one in decode_part(part)}
+    assert {"/etc/one.pem", "/etc/two.pem"} <= kept
+    assert len(part) <= 1000
+    assert (section.status, section.skipped) == ("partial", {"budget": 102 - len(kept)})
+    assert scan.skipped == {}
+
+
+def test_a_name_that_no_reader_takes_is_left_out_and_counted(host: Host) -> None:
+    """One file in a directory deep enough must not make the collector refuse the host."""
+    longest = "/srv/" + "\x01" * (limits.STRING_CHARS_MAX // len("\\u0001") + 1)
+    scan = Scan(entries=[entry(longest), entry("/etc/one.pem")])
+
+    draft = document.compose(host, outcomes_of(scan), redact.Truth())
+
+    section = draft.sections["x"]
+    assert [one.key for one in decode_part(draft.parts[section.parts.local or ""])] == ["/etc/one.pem"]
+    assert (section.status, section.skipped) == ("partial", {"too_large": 1})
+    decode_manifest(canonical.encode(draft.manifest()))
