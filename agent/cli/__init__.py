@@ -79,6 +79,8 @@ def _epilog(examples: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every error we raise on purpose is one line on stderr and an exit code."""
+    if argv is None:
+        _take_names_for_utf8()
     words = sys.argv[1:] if argv is None else argv
     output.open_standard_streams()
     try:
@@ -94,6 +96,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return EXIT_STOPPED
+
+
+def _take_names_for_utf8() -> None:
+    """Begin again in Python's UTF-8 mode (PEP 540) where the locale's encoding is another one.
+
+    Names on a host are bytes, and the same bytes must be the same text in every document, whoever's terminal
+    it was asked from. The mode cannot be changed later; the frozen file is always in it.
+    """
+    is_asked = os.environ.get("PYTHONUTF8") == "1" or sys.flags.ignore_environment
+    if sys.getfilesystemencoding() != "utf-8" and not is_asked and sys.executable:
+        # The very program that runs, with the very arguments it was given.
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})  # noqa: S606
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
