@@ -275,6 +275,8 @@ class Walker:
             self._skip(errors.host_error(error, path).skip, path)
             return []
         if len(found) > self._left:
+            # Which of its names a directory gives first is its file system's affair, and stays as it is until
+            # the directory changes. To sort before cutting would be to hold them all.
             del found[self._left :]
             self._left = 0
             self._is_spent(path)

@@ -527,6 +527,7 @@ def test_large_and_binary_files_are_passed_by_and_a_large_bundle_is_told(tmp_pat
         {
             "/var/lib/x/dump.sql": padding + b"\n" + web.certificate,
             "/etc/huge.pem": web.certificate + padding,
+            "/home/x/markers": web.certificate + b"-----BEGIN CERTIFICATE-----\n" * 5000,
             "/etc/program": b"\x7fELF\0\0" + web.certificate,
             "/etc/late.conf": b"# comment\n" * 10_000 + web.certificate,
         },
@@ -536,7 +537,7 @@ def test_large_and_binary_files_are_passed_by_and_a_large_bundle_is_told(tmp_pat
 
     assert set(by_key(found)) == {"/etc/late.conf"}
     assert (found.status, found.skipped, found.examples) == (
-        "partial", {"too_large": 1}, ["too_large: /etc/huge.pem"]
+        "partial", {"too_large": 2}, ["too_large: /etc/huge.pem", "too_large: /home/x/markers"]
     )  # fmt: skip
 
 
@@ -591,6 +592,21 @@ def test_a_spent_budget_is_a_partial_section_and_the_same_every_time(
     assert found.entries == again.entries
     assert 1 <= len(by_key(found)) < len(files)
     assert "/etc/first.pem" in by_key(found)
+
+
+def test_a_link_of_the_host_comes_before_the_homes(
+    tmp_path: Path, roots: list[Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What /etc points at must not be left to what a user's files leave of the budget."""
+    files = {f"/home/a/{number}.pem": made.certificate for number, made in enumerate(roots[1:])}
+    root = plant(tmp_path, {"/data/host.pem": roots[0].certificate, **files})
+    link(root, "/etc/host.pem", "/data/host.pem")
+    monkeypatch.setattr(certificates, "_CERTIFICATES_MAX", 2)
+
+    found = by_key(scan(root))
+
+    assert found["/data/host.pem"].where.aliases == ("/etc/host.pem",)
+    assert len(found) == 2
 
 
 def test_more_links_than_a_document_holds_are_cut_and_counted(
