@@ -67,7 +67,6 @@ class _Segment(NamedTuple):
     offset: int
     address: int
     size: int
-    align: int
 
 
 class _Layout(NamedTuple):
@@ -162,12 +161,12 @@ class Elf:
         table = self._bytes(at, size * count)
         if self._layout.is_64:
             return [
-                _Segment(kind, flags, offset, address, filled, align)
-                for kind, flags, offset, address, _, filled, _, align in layout.iter_unpack(table)
+                _Segment(kind, flags, offset, address, filled)
+                for kind, flags, offset, address, _, filled, _, _ in layout.iter_unpack(table)
             ]
         return [
-            _Segment(kind, flags, offset, address, filled, align)
-            for kind, offset, address, _, filled, _, flags, align in layout.iter_unpack(table)
+            _Segment(kind, flags, offset, address, filled)
+            for kind, offset, address, _, filled, _, flags, _ in layout.iter_unpack(table)
         ]
 
     def _read_dynamic(self, segments: list[_Segment]) -> dict[int, int]:
@@ -229,18 +228,18 @@ class Elf:
             if segment.size > _NOTES_BYTES_MAX:
                 raise MalformedElfError(f"notes of {segment.size} bytes")
             notes = self._bytes(segment.offset, segment.size)
-            pad = 7 if segment.align == 8 else 3
+            # Padded to four bytes, as the kernel reads them, whatever the segment's own alignment is.
             at = 0
             while at + 12 <= len(notes):
                 name_size, size, kind = self._layout.note.unpack_from(notes, at)
-                start = (at + 12 + name_size + pad) & ~pad
+                start = (at + 12 + name_size + 3) & ~3
                 if start + size > len(notes):
                     raise MalformedElfError("a note reaches beyond its segment")
                 if kind == _NT_GNU_BUILD_ID and notes[at + 12 : at + 12 + name_size] == b"GNU\0":
                     if not 0 < size <= _BUILD_ID_BYTES_MAX:
                         raise MalformedElfError(f"a build id of {size} bytes")
                     return notes[start : start + size].hex()
-                at = (start + size + pad) & ~pad
+                at = (start + size + 3) & ~3
         return None
 
     def first_export(self, symbols: Iterable[Symbol]) -> Symbol | None:

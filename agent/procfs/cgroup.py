@@ -40,9 +40,9 @@ _CONTAINERS = tuple(
     for pattern, runtime in (
         (r"kubepods(?:[-.].*)?", "kubernetes"),
         (rf"docker-{_ID}\.scope", "docker"),
-        (rf"libpod-(?!conmon-){_ID}(?:\.scope)?", "podman"),
+        (rf"libpod-{_ID}(?:\.scope)?", "podman"),
         (rf"(?:cri-containerd|nerdctl)-{_ID}\.scope", "containerd"),
-        (rf"crio-(?!conmon-){_ID}(?:\.scope)?", "cri-o"),
+        (rf"crio-{_ID}(?:\.scope)?", "cri-o"),
         (r"lxc\.payload(?:\..+)?", "lxc"),
         (r"systemd-nspawn@.*\.service", "systemd-nspawn"),
     )
@@ -76,10 +76,9 @@ def parse_cgroup(page: bytes) -> Placement:
     """
     paths: dict[str, str] = {}
     for line in page.decode("utf-8", "surrogateescape").split("\n"):
-        number, _, rest = line.partition(":")
-        controllers, colon, path = rest.partition(":")
+        controllers, colon, path = line.partition(":")[2].partition(":")
         if colon:
-            paths["" if number == "0" else controllers] = path.removesuffix(" (deleted)")
+            paths[controllers] = path.removesuffix(" (deleted)")
     unit = container = None
     for controllers in ("name=systemd", ""):
         unit = unit or _unit(paths.get(controllers, "").split("/"))

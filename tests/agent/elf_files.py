@@ -22,6 +22,8 @@ def elf_file(
     is_64: bool = True,
     is_big: bool = False,
     interpreter: bytes | None = None,
+    is_defined: bool = True,
+    first_note: bytes = b"",
 ) -> bytes:
     """The bytes of a shared library that says so.
 
@@ -33,6 +35,8 @@ def elf_file(
         is_64: 64 bits, else 32.
         is_big: most significant byte first.
         interpreter: makes it a program.
+        is_defined: whether the exports are, or only pretend.
+        first_note: what another note says that stands before the build id.
     """
     order = ">" if is_big else "<"
     word = "Q" if is_64 else "I"
@@ -58,14 +62,15 @@ def elf_file(
 
     if build_id:
         identity = bytes.fromhex(build_id)
-        put("note", pack("III", 4, len(identity), 3) + b"GNU\0" + identity)
+        other = pack("III", 6, len(first_note), 3) + b"Other\0\0\0" + first_note + bytes(-len(first_note) % 4)
+        own = pack("III", 4, len(identity), 3) + b"GNU\0" + identity
+        put("note", other + own if first_note else own)
     if interpreter:
         put("interp", interpreter + b"\0")
     symbols, hashes = pack("IBBHWW" if is_64 else "IWWBBH", 0, 0, 0, 0, 0, 0), []
     for export in exports:
-        entry = (
-            (at[export.encode()], 0x12, 0, 1, 64, 1) if is_64 else (at[export.encode()], 64, 1, 0x12, 0, 1)
-        )
+        place, section = at[export.encode()], int(is_defined)
+        entry = (place, 0x12, 0, section, 64, 1) if is_64 else (place, 64, 1, 0x12, 0, section)
         symbols += pack("IBBHWW" if is_64 else "IWWBBH", *entry)
         hashes.append(Symbol.of(export).hash)
     bits, bloom = struct.calcsize(order + word) * 8, 0

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
+from elftools.elf.notes import iter_notes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -210,6 +211,9 @@ def test_sizes_beyond_belief_are_refused_before_they_are_read() -> None:
 
     many = bytearray(good)
     struct.pack_into("<H", many, 16 + header.size - 8, 0xFFFF)
+    filters = bytearray(good)
+    table = good.index(struct.pack("<IIII", 1, 1, 1, 5))
+    struct.pack_into("<I", filters, table + 8, 1 << 28)
     for data in (
         bytes(many),
         with_segment(1, size=1 << 60),
@@ -221,6 +225,45 @@ def test_sizes_beyond_belief_are_refused_before_they_are_read() -> None:
     assert notes is not None
     with pytest.raises(MalformedElfError, match="notes"):
         notes.build_id  # noqa: B018 - reading it is the question
+    elf = read(bytes(filters))
+    assert elf is not None
+    with pytest.raises(MalformedElfError, match="filter"):
+        elf.first_export(SYMBOLS)
+
+
+def test_a_place_that_no_file_reaches_is_not_asked_of_the_kernel(tmp_path: Path) -> None:
+    """The system call takes a signed number."""
+    data = bytearray(elf_file("libcrypto.so.3"))
+    # The second program header's offset: the dynamic section's.
+    struct.pack_into("<Q", data, 64 + 56 + 8, (1 << 63) + 8)
+    path = tmp_path / "far"
+    path.write_bytes(data)
+
+    with path.open("rb") as file, pytest.raises(MalformedElfError, match="ends before"):
+        read_elf(read_at_of(file.fileno(), str(path)))
+
+
+@pytest.mark.parametrize(("is_64", "is_big"), LAYOUTS)
+def test_a_build_id_after_another_note_is_found(is_64: bool, is_big: bool) -> None:
+    """Linkers put several notes into one segment, and another vendor's type 3 is no build id."""
+    data = elf_file("libssl.so.3", first_note=b"12345", is_64=is_64, is_big=is_big)
+    theirs = ELFFile(io.BytesIO(data))
+    segment = next(theirs.iter_segments("PT_NOTE"))
+    notes = iter_notes(theirs, segment["p_offset"], segment["p_filesz"])
+    assert [note["n_desc"] for note in notes][-1] == BUILD_ID
+
+    elf = read(data)
+
+    assert elf is not None
+    assert elf.build_id == BUILD_ID
+
+
+def test_a_symbol_that_only_pretends_is_no_export() -> None:
+    """An entry of the hash table may be one that the library itself looks for elsewhere."""
+    elf = read(elf_file("x.so", exports=["SSL_CTX_new"], is_defined=False))
+
+    assert elf is not None
+    assert elf.first_export(SYMBOLS) is None
 
 
 def test_a_chain_without_end_is_cut() -> None:
@@ -248,13 +291,14 @@ def test_a_disk_that_refuses_is_the_hosts_fault(tmp_path: Path) -> None:
 def test_contents_overlap_so_that_nothing_is_cut_in_two() -> None:
     """A version that stands across two chunks is still one."""
     needle = b"OpenSSL 3.0.19 27 Jan 2026"
-    elf = read(elf_file(constants=bytes(5000 - 13) + needle + bytes(5000)))
-    assert elf is not None
+    for shift in range(0, 1000, len(needle) - 1):
+        elf = read(elf_file(constants=bytes(5000 + shift) + needle + bytes(5000)))
+        assert elf is not None
 
-    chunks = list(elf.contents(1 << 20, chunk_bytes=1000, overlap=64))
+        chunks = list(elf.contents(1 << 20, chunk_bytes=1000, overlap=64))
 
-    assert max(map(len, chunks)) <= 1000
-    assert any(needle in chunk for chunk in chunks)
+        assert max(map(len, chunks)) <= 1000
+        assert any(needle in chunk for chunk in chunks)
 
 
 def test_contents_end_with_the_budget() -> None:

@@ -188,9 +188,10 @@ def test_the_search_for_a_version_ends_with_its_budget() -> None:
     assert found.searched_bytes == 10_000
 
 
-def test_words_that_are_repeated_a_million_times_do_not_hold_us_up() -> None:
+def test_words_that_are_repeated_without_end_do_not_hold_us_up() -> None:
     """Every start would have to be tried; after a thousand it is nobody's library."""
-    found = told(elf_file("libgnutls.so.30", constants=b"Enabled GnuTLS 1" * 200_000))
+    truth = b"Enabled GnuTLS 3.7.9 logging"
+    found = told(elf_file("libgnutls.so.30", constants=b"Enabled GnuTLS 1" * 2000 + truth))
 
     assert found is not None
     assert found.version is None
