@@ -177,21 +177,28 @@ class _Search:
                 except MalformedCertificateError:
                     # Keys, requests and much else are framed so. What it is not is no fault of it.
                     return []
-            if b"\0" in head:
+            if not self._is_to_be_searched(head, file):
                 return []
-            if size > _FILE_BYTES_MAX:
-                if _MARKER in head:
-                    self._count("too_large", file)
-                return []
-            if size > self._text_left:
-                self._count("budget", file)
-                return []
-            whole = head + read_fd(fd, _FILE_BYTES_MAX - len(head), file.path) if size > len(head) else head
+            rest = read_fd(fd, _FILE_BYTES_MAX - len(head), file.path) if size > len(head) else b""
+        whole = head + rest
         self._text_left -= len(whole)
-        if (count := whole.count(_MARKER)) > _BLOCKS_MAX:
+        count = whole.count(_MARKER)
+        if count > _BLOCKS_MAX:
             self._count("too_large", file)
-            return []
-        return list(self._blocks(whole, file)) if count else []
+        return list(self._blocks(whole, file)) if 0 < count <= _BLOCKS_MAX else []
+
+    def _is_to_be_searched(self, head: bytes, file: File) -> bool:
+        """Whether a file is text, not too large, and within the budget."""
+        if b"\0" in head:
+            return False
+        if file.stat.st_size > _FILE_BYTES_MAX:
+            if _MARKER in head:
+                self._count("too_large", file)
+            return False
+        if file.stat.st_size > self._text_left:
+            self._count("budget", file)
+            return False
+        return True
 
     def _blocks(self, whole: bytes, file: File) -> Iterator[Certificate]:
         for block in pem.blocks(whole, _LABELS):
