@@ -77,10 +77,12 @@ def _write_whole(path: str, data: bytes) -> None:
     if path.endswith("/") or (os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path))):
         raise errors.UsageError(f"{path} is no plain file; name another")
     directory, name = os.path.split(os.path.abspath(path))
-    # mkstemp makes the file 0600 and follows no link; it lies beside the target, so renaming is one step.
+    # mkstemp makes a file of our own and follows no link; it lies beside the target, so renaming is one step.
     fd, beside = tempfile.mkstemp(prefix=".fleet-agent-", dir=directory)
     try:
         with os.fdopen(fd, "wb") as file:
+            # A umask takes bits away from its owner too.
+            os.fchmod(fd, 0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

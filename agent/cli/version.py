@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print the version of the agent and of its document."""
+"""Print the version of the agent and of its document.
+
+Examples:
+    fleet-agent version
+"""
 
 from __future__ import annotations
 

@@ -86,6 +86,10 @@ def survey(host: Host) -> tuple[Scan, list[Seen]]:
     except errors.VanishedError:
         found.absent = "there is no /proc"
         return found, []
+    if not pids and not host.list_dir("/proc"):
+        # A disk has the directory, and nothing in it.
+        found.absent = "/proc is not mounted"
+        return found, []
     sight = _Sight(host, found, QueryReader(), MappedFiles(host, found.skip))
     for pid in pids:
         # The agent is not what it looks for; unpacked from one file, its libraries have new paths each time.
