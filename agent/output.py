@@ -79,6 +79,7 @@ def _write_whole(path: str, data: bytes) -> None:
     directory, name = os.path.split(os.path.abspath(path))
     # mkstemp makes a file of our own and follows no link; it lies beside the target, so renaming is one step.
     fd, beside = tempfile.mkstemp(prefix=".fleet-agent-", dir=directory)
+    is_placed = False
     try:
         with os.fdopen(fd, "wb") as file:
             # A umask takes bits away from its owner too.
@@ -87,10 +88,11 @@ def _write_whole(path: str, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.rename(beside, os.path.join(directory, name))
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
+        is_placed = True
+    finally:
+        if not is_placed:
+            with suppress(OSError):
+                os.unlink(beside)
 
 
 def _why(error: OSError) -> str:

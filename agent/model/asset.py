@@ -154,7 +154,10 @@ class TrustStore(Asset, tag="trust-store", omit_defaults=True, kw_only=True, fro
     format: Annotated[str, Meta(description="pem-bundle.")]
     members: Annotated[tuple[str, ...], Meta(description="SHA-256 of every certificate in it, sorted.")]
     reference: Annotated[
-        str | None, Meta(description="What it was compared with: the package whose own files those are, else their path.")
+        str | None,
+        Meta(
+            description="What it was compared with: the package whose own files those are, else their path."
+        ),
     ] = None
     added: Annotated[
         tuple[str, ...], Meta(description="Members that the package does not ship, sorted.")

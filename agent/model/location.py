@@ -22,7 +22,9 @@ class Location(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """Where an entry was found. Names that are not UTF-8 carry the reversible escape of `canonical.escape_bytes`."""
 
     path: Annotated[str | None, Meta(description="Real path of the file.")] = None
-    aliases: Annotated[tuple[str, ...], Meta(description="Other names of the same file: symbolic and hard links, sorted.")] = ()
+    aliases: Annotated[
+        tuple[str, ...], Meta(description="Other names of the same file: symbolic and hard links, sorted.")
+    ] = ()
     owner: Annotated[str | None, Meta(description="Owner's name, else uid:N.")] = None
     group: Annotated[str | None, Meta(description="Group's name, else gid:N.")] = None
     mode: Annotated[str | None, Meta(description="Permission bits in four octal digits.")] = None
