@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -28,6 +30,9 @@ _DURABLE_S = 30.0
 # that. Guessing 256 bits is hopeless anyhow; this bounds what a stranger can add to the audit log.
 _REFUSALS_MAX = 20
 _REFUSALS_PER_S = 1.0
+# Requests at once that carry a body and no signature over it: a quarter of all there is room for, so that
+# strangers who send slowly keep no host of ours out.
+_STRANGERS_MAX = 256
 # Addresses remembered; the one that was quiet longest is forgotten first.
 _ORIGINS_MAX = 4096
 
@@ -56,6 +61,28 @@ class Throttle:
             self._left.popitem(last=False)
 
 
+class Room:
+    """So many places, and nobody waits for one."""
+
+    def __init__(self, places: int = _STRANGERS_MAX) -> None:
+        self._left = places
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places.
+
+        Raises:
+            errors.RefusedError: unavailable; all are taken.
+        """
+        if self._left < 1:
+            raise errors.RefusedError("unavailable", "too many unsigned requests at once; come back later")
+        self._left -= 1
+        try:
+            yield
+        finally:
+            self._left += 1
+
+
 @dataclass(kw_only=True)
 class Collector:
     """One running collector."""
@@ -66,6 +93,7 @@ class Collector:
     next_post_s: int = NEXT_POST_S_DEFAULT
     lease_s: int = LEASE_S
     refusals: Throttle = field(default_factory=Throttle)
+    strangers: Room = field(default_factory=Room)
     # Bodies beyond bodies.LARGE_BYTES, compressed, in memory at once: at most 16 x 8 MiB.
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
     # Whole documents, whose senders are known only after parsing up to 64 MiB.

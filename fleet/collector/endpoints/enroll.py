@@ -41,7 +41,8 @@ class Endpoint(Controller):
             raise errors.RefusedError(
                 "too-many", "too many enrolments were refused just now; come back later"
             )
-        body = await bodies.read(request, documents.ENROLL_BYTES_MAX)
+        with collector.strangers.place():
+            body = await bodies.read(request, documents.ENROLL_BYTES_MAX)
         applicant = enroll.check_request(documents.read_enroll(body))
         now_ns = collector.now_ns()
         outcome = await collector.durable(collector.store.enroll(applicant, origin=origin, now_ns=now_ns))

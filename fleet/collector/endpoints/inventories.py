@@ -8,8 +8,8 @@ from litestar import Controller, Response, post
 from agent.model import canonical, inventory, limits, wire
 from fleet.collector import bodies, documents, openapi
 from fleet.collector.outcomes import answer_post
-from fleet.collector.service import AnyRequest, collector_of
-from fleet.store.records import Accepted, Unchanged
+from fleet.collector.service import AnyRequest, Collector, collector_of
+from fleet.store.records import Accepted, Post, Unchanged
 
 
 class Endpoint(Controller):
@@ -32,14 +32,19 @@ class Endpoint(Controller):
     async def post_inventory(self, request: AnyRequest) -> Response[bytes]:
         """Take a whole document as its host's state."""
         collector = collector_of(request)
-        async with collector.documents:
-            body = await bodies.read(request, limits.DOCUMENT_BYTES_MAX)
-            received_ns = collector.now_ns()
-            read = await bodies.beside(
-                lambda data: documents.read_inventory(data, collector.store.host, received_ns), body
-            )
+        with collector.strangers.place():
+            async with collector.documents:
+                read = await self._read(request, collector)
         outcome = await collector.durable(collector.store.put_state(read))
         if isinstance(outcome, Accepted | Unchanged):
             reply = wire.ImportReply(host_id=read.host_id, seq=outcome.seq)
             return Response(canonical.encode(reply), status_code=201, media_type=wire.MEDIA_JSON)
         return answer_post(outcome)
+
+    @staticmethod
+    async def _read(request: AnyRequest, collector: Collector) -> Post:
+        body = await bodies.read(request, limits.DOCUMENT_BYTES_MAX)
+        received_ns = collector.now_ns()
+        return await bodies.beside(
+            lambda data: documents.read_inventory(data, collector.store.host, received_ns), body
+        )

@@ -137,6 +137,9 @@ def _document(case: str, sender: Sender) -> bytes:
             canonical.encode(certificate(1)), canonical.encode(certificate(2))
         ),
         "no document": b"[]",
+        "with a key twice": whole[:-1] + b',"parts":{}}',
+        "of a stranger, with a key twice": Sender(sender.client).document(state)[:-1] + b',"parts":{}}',
+        "nested without end": b'{"manifest":{},"x":' + b"[" * 100_000,
         "from the future": sender.document(manifest(sender.host_id, 1, {}, schema=9)),
     }[case]
 
@@ -152,6 +155,10 @@ def _document(case: str, sender: Sender) -> bytes:
         ("with a part too many", 422),
         ("with a part under another digest", 422),
         ("no document", 400),
+        ("with a key twice", 400),
+        # Who is not known here is told so; checking the whole of what a stranger sends would cost too much.
+        ("of a stranger, with a key twice", 403),
+        ("nested without end", 400),
         ("from the future", 415),
     ],
 )

@@ -11,11 +11,13 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from agent.model import canonical
+from agent.model import canonical, wire
+from fleet.collector import service
 from fleet.config import DataDir
 from tests.fleet.documents import manifest, part, section
 from tests.fleet.running import Running, command, running, start
@@ -203,6 +205,23 @@ def test_a_sender_that_never_finishes_is_let_go(data: DataDir) -> None:
                     found += piece
             assert found.startswith(answer)
             assert bool(found) == bool(answer)
+
+
+def test_slow_strangers_keep_no_host_out(data: DataDir) -> None:
+    """Whoever can reach the port could otherwise take every place there is with a few bytes each."""
+    fields = f"host: a\r\ncontent-type: {wire.MEDIA_JSON}\r\ncontent-length: 9"
+    head = f"POST /v1/inventories HTTP/1.1\r\n{fields}\r\n\r\n"
+    with running(data, "--plain-http") as collector, collector.client() as client, ExitStack() as held:
+        sender = collector.enrolled(client)
+        # Given as many unsigned posts that do not go on as are let in
+        for _ in range(service._STRANGERS_MAX):
+            line = held.enter_context(socket.create_connection(address(collector), timeout=10))
+            line.sendall(head.encode() + b"{")
+        # When one more comes / Then it is sent away with when to come again
+        assert eventually(lambda: client.post("/v1/enroll", json={}).status_code == 503)
+        assert client.post("/v1/enroll", json={}).headers["retry-after"]
+        # And a host of ours is served
+        assert sender.put_state(manifest(sender.host_id, 1, {"host": section()})).status_code == 200
 
 
 def test_many_connections_do_not_stop_it(collector: Running) -> None:
