@@ -58,11 +58,16 @@ def _answer(
     if problem.status in (429, 503):
         headers = {"retry-after": _RETRY_AFTER_S, **(headers or {})}
     client = request.client.host if request.client else None
-    _log.info("refused", method=request.method, path=request.url.path[:200], status=problem.status,
+    _log.info("refused", method=request.method, path=_path(request), status=problem.status,
               problem=problem.type, client=client)  # fmt: skip
     return Response(
         canonical.encode(problem), status_code=problem.status, media_type=wire.MEDIA_PROBLEM, headers=headers
     )
+
+
+def _path(request: AnyRequest) -> str:
+    # Not the request's URL: that is put together with the Host header, and fails on a senseless one.
+    return str(request.scope["path"])[:200]
 
 
 def _refused(request: AnyRequest, error: errors.RefusedError) -> Response[bytes]:
@@ -87,7 +92,7 @@ def _failed(request: AnyRequest, error: Exception) -> Response[bytes]:
         return _answer(
             request, wire.problem("unavailable", "the collector cannot write now; nothing was taken")
         )
-    _log.error("failed", method=request.method, path=request.url.path[:200], exc_info=error)
+    _log.error("failed", method=request.method, path=_path(request), exc_info=error)
     return _answer(
         request,
         wire.problem("internal", "nothing is known to have been taken; the collector's log has the cause"),

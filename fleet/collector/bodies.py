@@ -24,6 +24,7 @@ LARGE_BYTES = 64 * 1024
 _PAUSE_S = 15.0
 _TOTAL_S = 120.0
 _PIECE_BYTES = 64 * 1024
+_NOT_CHUNKED = "send Content-Length; a chunked body is not taken"
 
 
 async def read(request: AnyRequest, document_bytes_max: int) -> bytes:
@@ -49,6 +50,9 @@ async def read(request: AnyRequest, document_bytes_max: int) -> bytes:
         raise errors.RefusedError(
             "unsupported-media", f"the content encoding is {coding[:80]!r}; send gzip or none"
         )
+    if "transfer-encoding" in headers:
+        # Together with a length it is how requests are smuggled past a proxy (RFC 9112 section 6.1).
+        raise errors.RefusedError("length-required", _NOT_CHUNKED)
     body = await _receive(
         request, _length(headers.get("content-length"), min(limits.BODY_BYTES_MAX, document_bytes_max))
     )
@@ -69,7 +73,8 @@ async def read(request: AnyRequest, document_bytes_max: int) -> bytes:
 def is_large(request: AnyRequest) -> bool:
     """Whether the body, as announced, must wait for its turn."""
     length = request.headers.get("content-length", "")
-    return length.isascii() and length.isdigit() and int(length[:12]) > LARGE_BYTES
+    # A length of more digits than the limit has, leading zeros included, is large; reading it refuses most.
+    return length.isascii() and length.isdigit() and (len(length) > 8 or int(length) > LARGE_BYTES)
 
 
 async def beside(work: Callable[[bytes], T], body: bytes) -> T:
@@ -112,7 +117,7 @@ def unpack(body: bytes, bytes_max: int) -> bytes:
 
 def _length(text: str | None, bytes_max: int) -> int:
     if text is None:
-        raise errors.RefusedError("length-required", "send Content-Length; a chunked body is not taken")
+        raise errors.RefusedError("length-required", _NOT_CHUNKED)
     if not (text.isascii() and text.isdigit()) or len(text) > 15:
         raise errors.RefusedError("malformed", "Content-Length is not a number of bytes")
     if int(text) > bytes_max:

@@ -381,6 +381,18 @@ def test_a_length_that_lies_about_a_chunked_body_is_refused(
     assert _raw(collector, head, chunked).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 411 "))
 
 
+def test_a_chunked_body_is_refused_also_with_an_honest_length(
+    collector: Running, sender: Sender, unchanged: None
+) -> None:
+    """Both headers at once are how a request is smuggled past a proxy (RFC 9112 section 6.1)."""
+    path = f"/v1/hosts/{sender.host_id}/state"
+    body = sender.state(manifest(sender.host_id, 1, {}))
+    more = {"content-length": str(len(body)), "transfer-encoding": "chunked"}
+    head = _head(sender, path, sender.headers("PUT", path, body), **more)
+    chunked = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    assert _raw(collector, head, chunked).startswith(b"HTTP/1.1 411 ")
+
+
 def test_a_body_longer_than_its_length_is_cut_there_and_refused(
     collector: Running, sender: Sender, unchanged: None
 ) -> None:
@@ -475,6 +487,14 @@ def test_what_is_no_http_gets_a_problem_too(collector: Running) -> None:
     assert b"application/problem+json" in head
     assert wire.PACE_HEADER.encode() in head
     assert json.loads(body)["type"] == "urn:cryptofleet:problem:malformed"
+
+
+@pytest.mark.parametrize("host", [b"x:99999999", b"[", b"", b"a/../b"])
+def test_a_senseless_host_header_gets_a_problem_too(collector: Running, host: bytes) -> None:
+    """Nothing of ours depends on it, so nothing may fail on it."""
+    answer = _raw(collector, b"GET /nothing HTTP/1.1\r\nconnection: close\r\nhost: " + host, b"")
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert b"application/problem+json" in answer
 
 
 # -- replays and rights ------------------------------------------------------------------------------------
