@@ -43,6 +43,8 @@ SPEC = Spec(
 )
 
 _PAGE_BYTES_MAX = 64 * 1024
+# Directories of one run: PyInstaller's one-file programs (_MEI and digits of the pid) and AppImage's mounts.
+_UNPACKED = re.compile(r"(/(?:_MEI|\.mount_))[0-9A-Za-z_-]+/")
 _HIDEPID = re.compile(rb"^\S+ \S+ \S+ / /proc .* - proc \S+ \S*\bhidepid=(?!0|off)", re.MULTILINE)
 
 
@@ -208,8 +210,8 @@ def _entries(host: Host, uses: set[_Use]) -> list[Entry]:
 
 
 def _entry(exe: str, placement: Placement, mapped: Mapped, package: Package | None) -> Entry:
-    library, path = mapped.library, text(mapped.path)
-    key = f"{text(exe)} {text(placement.label)} {path}"
+    library, path, exe = mapped.library, steady(text(mapped.path)), steady(text(exe))
+    key = f"{exe} {text(placement.label)} {path}"
     return Entry(
         key=key + DELETED if mapped.deleted else key,
         asset=LibraryUse(
@@ -223,11 +225,16 @@ def _entry(exe: str, placement: Placement, mapped: Mapped, package: Package | No
         where=Location(
             path=path,
             package=package,
-            exe=text(exe),
+            exe=exe,
             unit=text(placement.unit) if placement.unit else None,
             container=placement.container,
         ),
     )
+
+
+def steady(path: str) -> str:
+    """A path as it is at every start: what unpacks itself does so below a new random name each time."""
+    return _UNPACKED.sub(r"\1*/", path)
 
 
 def _told_apart(entries: set[Entry]) -> list[Entry]:

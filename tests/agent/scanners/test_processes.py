@@ -90,6 +90,21 @@ def keys(scan: Scan) -> list[str]:
     return sorted(entry.key for entry in scan.entries)
 
 
+@pytest.mark.parametrize(
+    ("path", "steady"),
+    [
+        ("/tmp/_MEI00000014KJ4f3j/libcrypto.so.3", "/tmp/_MEI*/libcrypto.so.3"),
+        ("/run/app/_MEIab12/cryptography/_rust.abi3.so", "/run/app/_MEI*/cryptography/_rust.abi3.so"),
+        ("/tmp/.mount_FreeCAx8Kd0q/usr/lib/libssl.so.3", "/tmp/.mount_*/usr/lib/libssl.so.3"),
+        ("/usr/lib/x86_64-linux-gnu/libssl.so.3", "/usr/lib/x86_64-linux-gnu/libssl.so.3"),
+        ("/opt/_MEI/libssl.so.3", "/opt/_MEI/libssl.so.3"),
+    ],
+)
+def test_a_program_that_unpacks_itself_is_the_same_at_every_start(path: str, steady: str) -> None:
+    """A key with a random name in it would make every restart look like a change."""
+    assert processes.steady(path) == steady
+
+
 def test_a_use_is_one_entry_however_many_processes_have_it(host: FakeHost) -> None:
     """A fleet's inventory must not change with the number of workers."""
     # Given two workers with one library, and its package
