@@ -99,11 +99,12 @@ def load_authority(directory: Path) -> Authority:
     """The CA in that directory.
 
     Raises:
-        errors.ConfigError: there is none, or its files cannot be read or do not belong together.
+        errors.ConfigError: there is none, its files cannot be read or do not belong together, or others can
+            read its key.
     """
     try:
         certificate = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())
-        key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
+        key = serialization.load_pem_private_key(private.read(directory / "ca.key"), password=None)
     except FileNotFoundError as error:
         raise errors.ConfigError(f"no CA in {directory}; make one with `fleet serve --init`") from error
     except (OSError, ValueError) as error:

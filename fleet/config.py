@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,11 +49,16 @@ class DataDir:
         """The fleet's key that hides human users' names in posts."""
         return self.root / "pseudonym.key"
 
+    @property
+    def lasting(self) -> tuple[Path, ...]:
+        """What nobody could make again; the server's certificate can be."""
+        return self.ca / "ca.pem", self.ca / "ca.key", self.pseudonym_key, self.database
+
     def create(self) -> None:
         """Make the directory, readable for its owner only.
 
         Raises:
-            errors.ConfigError: it cannot be made.
+            errors.ConfigError: it cannot be made, or is not ours alone to write to.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,17 +66,39 @@ class DataDir:
             raise errors.ConfigError(
                 f"cannot make the data directory {self.root}: {error.strerror}"
             ) from error
+        self._check()
 
     def require(self) -> None:
         """Insist that `fleet serve --init` has been here.
 
         Raises:
-            errors.ConfigError: it has not.
+            errors.ConfigError: it has not, or the directory is not ours alone to write to.
         """
+        self._check()
         if not self.database.is_file():
             raise errors.ConfigError(
                 f"{self.root} is not a collector's data directory (no {self.database.name}); "
                 f"make one with `fleet serve --init --data {self.root}`, or use --data or {DATA_ENV}"
+            )
+
+    def _check(self) -> None:
+        """Nobody else may put a key or a store of his own here. A directory that is missing passes."""
+        try:
+            found = self.root.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise errors.ConfigError(
+                f"cannot look at the data directory {self.root}: {error.strerror}; run as its owner"
+            ) from error
+        if os.geteuid() not in (0, found.st_uid):
+            raise errors.ConfigError(
+                f"{self.root} belongs to uid {found.st_uid} and this is uid {os.geteuid()}; run as its owner"
+            )
+        if stat.S_ISDIR(found.st_mode) and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise errors.ConfigError(
+                f"{self.root} has mode {stat.S_IMODE(found.st_mode):04o}, so others can write to it;"
+                f" look what they put there, then chmod 0700 {self.root}"
             )
 
 

@@ -133,10 +133,10 @@ def load_pseudonym_key(path: Path) -> PseudonymKey:
     One that is lost is not made anew silently: posts before and after would no longer be comparable.
 
     Raises:
-        errors.ConfigError: the file cannot be read, or holds no key.
+        errors.ConfigError: the file cannot be read, others can read it, or it holds no key.
     """
     try:
-        key = base64.b64decode(path.read_bytes().strip(), validate=True)
+        key = base64.b64decode(private.read(path).strip(), validate=True)
     except OSError as error:
         raise errors.ConfigError(
             f"cannot read the pseudonym key {path}: {error.strerror}; restore it from a backup"

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How is a file written that nobody but its owner may ever have read?"""
+"""How is a file written, and read again, that nobody but its owner may ever have read?"""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+
+from fleet import errors
 
 
 def write(path: Path, data: bytes) -> None:
@@ -28,3 +31,20 @@ def write(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def read(path: Path) -> bytes:
+    """The bytes of such a file.
+
+    Raises:
+        OSError: as the system says it.
+        errors.ConfigError: its mode lets others at it, so that it may be a secret no more.
+    """
+    with path.open("rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise errors.ConfigError(
+                f"{path} has mode {mode:04o}, so others may have read or written it; chmod 0600 it if you"
+                " know that they have not, else begin anew"
+            )
+        return file.read()

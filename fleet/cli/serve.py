@@ -28,7 +28,9 @@ SIGTERM and SIGINT end it after the last answer.
 Exit codes: 0 ended by a signal; 1 failure; 2 usage."""
 )
 @data_option
-@click.option("--init", is_flag=True, help="First make what is missing: directory, CA, pseudonym key, store.")
+@click.option(
+    "--init", is_flag=True, help="First make directory, CA, pseudonym key and store, if there are none."
+)
 @click.option(
     "--listen",
     default=f"0.0.0.0:{config.PORT_DEFAULT}",

@@ -23,7 +23,7 @@ from fleet.collector import logs
 from fleet.collector.app import build
 from fleet.collector.edge import Edge
 from fleet.collector.service import Collector
-from fleet.config import Settings
+from fleet.config import DataDir, Settings
 from fleet.store import open_store
 
 _log = structlog.get_logger("collector")
@@ -38,15 +38,37 @@ _DESCRIPTORS = 65_536
 
 
 def initialise(settings: Settings) -> None:
-    """Make what a collector needs and does not have yet: directory, CA, pseudonym key, store.
+    """Make what a collector needs, in a directory that is none yet: CA, pseudonym key, and last the store.
+
+    Where a collector has been, nothing is made anew: another CA would lock every agent out, and another store
+    would forget them, both without a word.
 
     Raises:
-        errors.ConfigError: something cannot be made.
+        errors.ConfigError: something cannot be made, or something was lost that had been made.
     """
     settings.data.create()
+    if _was_here(settings.data):
+        return
     authority.create_authority(settings.data.ca, _now())
     enroll.ensure_pseudonym_key(settings.data.pseudonym_key)
     open_store(settings.data.database, create=True).close()
+
+
+def _was_here(data: DataDir) -> bool:
+    """Whether this directory was initialised before; then nothing of it may be missing."""
+    try:
+        there = {path: path.is_file() and path.stat().st_size > 0 for path in data.lasting}
+    except OSError as error:
+        raise errors.ConfigError(f"cannot look into {data.root}: {error.strerror}") from error
+    # The store is made last, the server's certificate later still.
+    if not there[data.database] and not data.tls.exists():
+        return False
+    if lost := [str(path) for path, found in there.items() if not found]:
+        raise errors.ConfigError(
+            f"{data.root} has been in use, and this is missing or empty: {', '.join(lost)}. Restore it from a"
+            " backup; to give up this fleet and begin another, use another directory"
+        )
+    return True
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:

@@ -53,6 +53,9 @@ class SqliteStore:
         """
         if not create and not path.is_file():
             raise errors.ConfigError(f"there is no store at {path}; `fleet serve --init` makes one")
+        if not create and path.stat().st_size == 0:
+            # SQLite takes it for a database without tables, and a lost fleet would look like an empty one.
+            raise errors.ConfigError(f"{path} is empty, which no store ever is; restore it from a backup")
         self.path = path
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
