@@ -15,6 +15,7 @@ import pkgutil
 import click
 
 from fleet import errors
+from reports.text import visible
 
 
 class Folder(click.Group):
@@ -38,7 +39,8 @@ class Folder(click.Group):
         try:
             return super().invoke(ctx)
         except errors.FleetError as error:
-            click.echo(f"fleet: {error}", err=True)
+            # It may name a host, and a host's name is chosen there.
+            click.echo(f"fleet: {visible(str(error))}", err=True)
             ctx.exit(error.exit_code)
 
 

@@ -26,7 +26,7 @@ def command() -> None:
 Examples:
   fleet token create                              one host, within 24 hours
   fleet token create --uses 200 --ttl 7d --group web
-  fleet-agent enroll https://fleet.example.org:8443 --token "$(fleet token create)" --pin sha256:...
+  fleet token create | ssh web7 fleet-agent enroll --url https://fleet:8443 --pin sha256:... --token-file -
 
 The token is printed on stdout, once; only its hash is kept. Exit codes: 0 done; 1 failure; 2 usage."""
 )
@@ -86,7 +86,7 @@ def list_(*, data: config.DataDir, as_json: bool) -> None:
 
 @command.command(epilog="Exit codes: 0 done; 1 no such token, or failure; 2 usage.")
 @data_option
-@click.argument("token_id", type=int)
+@click.argument("token_id", type=click.IntRange(1, 2**63 - 1))
 def revoke(*, data: config.DataDir, token_id: int) -> None:
     """Let nobody enrol with the token TOKEN_ID any more. Hosts it has enrolled stay."""
     store = open_data(data)
@@ -104,15 +104,20 @@ def create_token(
 
     Raises:
         errors.ConfigError: the directory was not initialised.
+        errors.UsageError: it would end after the year 9999.
         errors.StoreError: it cannot be written.
     """
     token, now_ns = enroll.new_token(), time.time_ns()
+    try:
+        expires_at = canonical.timestamp(now_ns + ttl_s * 1_000_000_000)
+    except OverflowError as error:
+        raise errors.UsageError("that is beyond the calendar; give a shorter --ttl") from error
     store = open_data(data)
     try:
         new = NewToken(
             sha256=enroll.token_digest(token),
             uses_max=uses,
-            expires_at=canonical.timestamp(now_ns + ttl_s * 1_000_000_000),
+            expires_at=expires_at,
             group=group,
         )
         return token, store.add_token(new, actor=operator(), now_ns=now_ns).result()

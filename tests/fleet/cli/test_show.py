@@ -81,3 +81,14 @@ def test_what_cannot_be_answered_is_said(
     assert result.exit_code == exit_code
     assert says in result.stderr
     assert result.stdout == ""
+
+
+def test_a_name_cannot_act_on_the_terminal_in_a_refusal_either(fleet: Commands, town: Town) -> None:
+    """Answers write names out; an error message that did not would be the way around that."""
+    host_id = town.enrol(8, "web8")
+    town.post(host_id, "web8\x1b]0;mine\x07\nfleet: all is well", 0.1)
+
+    result = fleet.run("show", host_id, "--section", "none")
+
+    assert result.exit_code == 1
+    assert "web8\\x1b]0;mine\\x07\\x0afleet: all is well has no section" in result.stderr
