@@ -41,7 +41,8 @@ def digest(data: bytes) -> str:
 
 def is_digest(text: str) -> bool:
     """Whether the text has the form of a digest of ours."""
-    return _DIGEST.match(text) is not None
+    # `$` alone would let a line feed follow.
+    return _DIGEST.fullmatch(text) is not None
 
 
 def escape_bytes(raw: bytes) -> str:

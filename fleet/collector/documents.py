@@ -207,6 +207,9 @@ def _check_sense(manifest: Manifest, host: Host) -> None:
             raise errors.RefusedError("malformed", f"{name[:80]!r} is not a section's name")
         if state.status in ("failed", "absent") and (state.parts.vendor or state.parts.local):
             raise errors.RefusedError("inconsistent", f"section {name} is {state.status} and yet has parts")
+        for digest in (state.parts.vendor, state.parts.local):
+            if digest is not None and not canonical.is_digest(digest):
+                raise errors.RefusedError("malformed", f"section {name} names a part {digest[:80]!r}")
         if any(count < 0 for count in state.skipped.values()):
             raise errors.RefusedError("inconsistent", f"section {name} has skipped less than nothing")
 

@@ -97,6 +97,14 @@ MALFORMED: dict[str, bytes | Callable[[Sender], bytes]] = {
         b'"sections":{}',
         b'"sections":{"libraries":{"detector":1,"parts":{"local":"sha1:00"},"status":"complete"}}',
     ),
+    # The pattern in the schema lets it pass; nobody could ever upload that part.
+    "a digest and a line feed": lambda sender: _manifest_with(
+        sender,
+        b'"sections":{}',
+        b'"sections":{"libraries":{"detector":1,"parts":{"local":"sha256:'
+        + b"0" * 64
+        + b'\\n"},"status":"complete"}}',
+    ),
     "a section named by nobody of ours": lambda sender: sender.state(
         manifest(sender.host_id, 1, {"../../etc/passwd": section()})
     ),
