@@ -7,9 +7,13 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from typing import TextIO, cast
 
 import structlog
+
+# Words that are repeated at once are told again after this long.
+_AGAIN_S = 1.0
 
 
 class _Unfailing:
@@ -26,6 +30,26 @@ class _Unfailing:
     def flush(self) -> None:
         with contextlib.suppress(OSError):
             self._stream.flush()
+
+
+class _Once(logging.Filter):
+    """Lets words that follow themselves through once a second.
+
+    Without descriptors left, asyncio tells it once for each place in the backlog, 2,048 times a second, each
+    with a trace; a log that fills the disk would turn a shortage into an outage.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ("", 0.0)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # What follows the first line are numbers of this very event.
+        words, now = record.getMessage().partition("\n")[0], time.monotonic()
+        if words == self._last[0] and now - self._last[1] < _AGAIN_S:
+            return False
+        self._last = (words, now)
+        return True
 
 
 def configure(stream: TextIO | None = None) -> None:
@@ -59,5 +83,6 @@ def configure(stream: TextIO | None = None) -> None:
     for name, level in (("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
+        logger.filters = [_Once()] if name == "asyncio" else []
         logger.setLevel(level)
         logger.propagate = False

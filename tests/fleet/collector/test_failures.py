@@ -7,6 +7,7 @@ import asyncio
 import datetime as dt
 import io
 import json
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -130,3 +131,20 @@ def test_a_log_that_cannot_be_written_costs_no_answer() -> None:
     structlog.reset_defaults()
     with pytest.raises(OSError, match="No space"):
         full.close()
+
+
+def test_what_the_event_loop_repeats_is_told_once() -> None:
+    """Out of descriptors it repeats itself thousands of times a second; the log must not fill the disk."""
+    # Given a log / When the loop says the same of many events, then something else, then the same again
+    log = io.StringIO()
+    logs.configure(log)
+    loop = logging.getLogger("asyncio")
+    for number in range(100):
+        loop.error("socket.accept() out of system resource\nhandle: %s", number)
+    loop.error("something else")
+    loop.error("socket.accept() out of system resource")
+    structlog.reset_defaults()
+    # Then each is there once for each time that it was news
+    said = [json.loads(line)["event"].partition("\n")[0] for line in log.getvalue().splitlines()]
+    accept = "socket.accept() out of system resource"
+    assert said == [accept, "something else", accept]
