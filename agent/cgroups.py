@@ -18,8 +18,10 @@ from agent.procfs.mountinfo import parse_mountinfo
 
 # A host with thousands of containers has as many directories; a look costs some 10 ms a thousand.
 _DIRECTORIES_MAX = 20_000
-# A cgroup that has gone will not come back, so an unknown id is looked for again only after this time.
-_PATIENCE_S = 1.0
+# Looking takes at most one part in this many of our time, however fast cgroups come and go.
+_SHARE = 10
+# Ids that have gone; on a host that makes more of them in one window, some are looked for twice.
+_GONE_MAX = 100_000
 
 
 class CgroupPlacements:
@@ -28,14 +30,22 @@ class CgroupPlacements:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._known: dict[int, Placement] = {}
-        self._looked_s = -_PATIENCE_S
+        # A cgroup is there before its id is heard of, and no other gets the id: what is not found never will
+        # be.
+        self._gone: set[int] = set()
+        self._next_look_s = 0.0
         self._mount = self._find_mount()
 
     def of(self, cgroup_id: int) -> Placement:
         """The placement; an empty one where the cgroup is unknown or gone."""
-        if cgroup_id not in self._known and time.monotonic() - self._looked_s >= _PATIENCE_S:
-            self._look()
-            self._looked_s = time.monotonic()
+        if cgroup_id not in self._known and cgroup_id not in self._gone:
+            began_s = time.monotonic()
+            if began_s >= self._next_look_s:
+                self._look()
+                ended_s = time.monotonic()
+                self._next_look_s = ended_s + (ended_s - began_s) * (_SHARE - 1)
+                if cgroup_id not in self._known and len(self._gone) < _GONE_MAX:
+                    self._gone.add(cgroup_id)
         return self._known.get(cgroup_id, Placement())
 
     def _find_mount(self) -> str | None:

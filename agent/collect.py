@@ -20,30 +20,39 @@ def today(host: Host) -> dt.date:
     return dt.datetime.fromtimestamp(host.now_ns() // 1_000_000_000, dt.UTC).date()
 
 
-def collect(
+def look(
     host: Host,
     chosen: Mapping[str, ModuleType],
-    memory: Memory,
     window_s: int,
     is_unwanted: Callable[[], bool] = bool,
 ) -> dict[str, Outcome]:
-    """Look at the host once, and let the memory see it.
+    """Look at the host once.
 
     Args:
         chosen: scanners by name.
-        memory: is changed; the caller keeps it.
         window_s: seconds to watch file opens; 0 for not at all.
-        is_unwanted: once it says yes, the watching ends early.
+        is_unwanted: once it says yes, which `bool` never does, the watching ends early.
     """
-    day = today(host)
     outcomes = run_scanners(host, chosen)
     if window_s:
         outcomes[observe.SECTION] = observe.observe(host, window_s, is_unwanted)
-    else:
-        recalled = memory.recall(observe.SECTION, observe.SPEC, day)
-        outcomes[observe.SECTION] = Outcome(spec=observe.SPEC, scan=recalled)
-    for name, outcome in outcomes.items():
-        was_seen = outcome.scan is not None and (name != observe.SECTION or window_s > 0)
-        if outcome.spec.sampled and was_seen and outcome.scan is not None:
-            outcomes[name] = replace(outcome, scan=memory.see(name, outcome.spec, outcome.scan, day))
     return outcomes
+
+
+def remember(outcomes: Mapping[str, Outcome], memory: Memory, day: dt.date) -> dict[str, Outcome]:
+    """The same outcomes with what was seen in use lately; the observed files also where nobody watched.
+
+    Args:
+        memory: is changed; the caller keeps it.
+        day: of the look.
+    """
+    told = {
+        name: replace(outcome, scan=memory.see(name, outcome.spec, outcome.scan, day))
+        if outcome.spec.sampled and outcome.scan is not None
+        else outcome
+        for name, outcome in outcomes.items()
+    }
+    if observe.SECTION not in told:
+        recalled = memory.recall(observe.SECTION, observe.SPEC, day)
+        told[observe.SECTION] = Outcome(spec=observe.SPEC, scan=recalled)
+    return told

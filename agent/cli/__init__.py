@@ -2,7 +2,7 @@
 """The `fleet-agent` command: one file per subcommand in this folder.
 
 The contract. A subcommand is a module here; its file name is its name; the first sentence of its docstring is
-its help, and what follows `Examples:` in it is shown under --help. It has
+its help, and all of it is shown under --help, what follows `Examples:` at the end. It has
 
     def configure(parser: argparse.ArgumentParser) -> None
     def run(args: argparse.Namespace) -> int              the exit code
@@ -58,11 +58,11 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in [wanted] if wanted in found else found:
         module = discover.plugin(sys.modules[__name__], name)
-        _, _, examples = (inspect.getdoc(module) or "").partition("Examples:\n")
+        about, _, examples = (inspect.getdoc(module) or "").partition("Examples:\n")
         sub = commands.add_parser(
             name.replace("_", "-"),
             help=discover.help_text(module),
-            description=discover.help_text(module),
+            description=about.strip(),
             epilog=_epilog(examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

@@ -2,7 +2,7 @@
 """Show, for a limited time, which process opens which key or certificate file, and how that ended.
 
 Needs root, or CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH. On an enrolled host what was seen also goes into
-the next posted inventory.
+the next posted inventory. Ctrl-C ends it early, with all that was seen and its account, and exit code 0.
 
 Examples:
     fleet-agent monitor --duration 30
@@ -79,6 +79,9 @@ def _printed(event: FileOpen, unit: str, redaction: Redaction) -> dict[str, Any]
     for name in ("exe", "file", "file_raw"):
         if isinstance(document.get(name), str):
             document[name] = redaction.path(document[name])
+    if document["file"] != event.file:
+        # `../alice/x` names whom the path no longer does.
+        document.pop("file_raw", None)
     document["unit"] = unit
     return document
 
@@ -93,9 +96,13 @@ def _remember(state_dir: str, host: Host, scan: Scan) -> None:
     """Only where this host is part of a fleet: a look by hand leaves nothing behind."""
     if not os.path.isdir(state_dir):
         return
-    with StateDirectory(state_dir) as state, state.locked():
-        remembered, complaint = memory.load(state)
-        if complaint:
-            cli.say(complaint)
-        remembered.see(observe.SECTION, observe.SPEC, scan, today(host))
-        memory.save(state, remembered)
+    try:
+        with StateDirectory(state_dir) as state, state.locked():
+            remembered, complaint = memory.load(state)
+            remembered.see(observe.SECTION, observe.SPEC, scan, today(host))
+            memory.save(state, remembered)
+    except errors.StateError as error:
+        # Whoever has the capabilities may watch; what the agent remembers is its own user's business.
+        complaint = f"{error}; what was seen is not remembered"
+    if complaint:
+        cli.say(complaint)

@@ -95,13 +95,14 @@ def look(
     Raises:
         StateError: the memory cannot be kept.
     """
+    outcomes = collect.look(host, chosen, window_s, is_unwanted)
+    # Read only now: `monitor` may have remembered something while we looked.
     with state.locked():
         remembered, complaint = memory.load(state)
+        outcomes = collect.remember(outcomes, remembered, collect.today(host))
+        memory.save(state, remembered)
     if complaint:
         cli.say(complaint)
-    outcomes = collect.collect(host, chosen, remembered, window_s, is_unwanted)
-    with state.locked():
-        memory.save(state, remembered)
     enrolled = enrolment.load(state)
     people = redact.People.of(host)
     return document.compose(
@@ -118,20 +119,28 @@ def send(draft: document.Draft, settings: config.Config, context: Context) -> li
 
     Raises:
         AgentError: the first failure, after every sink had its turn.
+        BrokenPipeError: the same, when nothing else failed but standard output, whose reader has gone.
     """
     receipts: list[Receipt] = []
     failures: list[errors.AgentError] = []
+    gone: BrokenPipeError | None = None
     for name, own in settings.sinks.items():
         try:
             receipts.append(discover.plugin(sinks, name).send(draft, own, context))
         except errors.AgentError as error:
             failures.append(error)
+        except BrokenPipeError as error:
+            gone = error
     # What can be tried again decides when the next round is; the others are told.
     failures.sort(key=lambda failure: not isinstance(failure, errors.UnreachableError))
     for later in failures[1:]:
         cli.say(str(later))
     if failures:
         raise failures[0]
+    if gone is not None:
+        for receipt in receipts:
+            cli.say(_told(receipt))
+        raise gone
     return receipts
 
 

@@ -33,6 +33,6 @@ def choose(name: str, use: str) -> ModuleType:
         if hasattr(module, use)
     }
     if name not in fitting:
-        raise errors.UsageError(f"format {name!r} does not print a {use}; use one of: {', '.join(fitting)}")
+        raise errors.UsageError(f"format {name!r} prints no {use}; use one of: {', '.join(fitting)}")
     module: ModuleType = fitting[name]
     return module

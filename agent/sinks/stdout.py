@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from msgspec import Struct
 
+from agent import output
 from agent.document import Draft
 from agent.sinks import Context, Receipt, Spec, whole_document
 
@@ -23,8 +22,8 @@ def send(draft: Draft, settings: Settings, context: Context) -> Receipt:
 
     Raises:
         BrokenPipeError: the reader has gone; the command line ends quietly on it.
+        OutputError: the disk behind it is full, or it is closed.
         StateError: the host's key is there and cannot be used.
     """
-    sys.stdout.buffer.write(whole_document(draft, context) + b"\n")
-    sys.stdout.buffer.flush()
+    output.put(whole_document(draft, context) + b"\n")
     return Receipt(where="standard output", outcome="written")
