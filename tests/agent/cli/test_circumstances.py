@@ -85,8 +85,8 @@ def test_totals_of_nothing_are_an_error_for_who_could_not_look() -> None:
     assert said(done)[-2:] == [
         "fleet-agent: processes is partial: 1 not permitted",
         (
-            "fleet-agent: totals of 0 mean nothing: 1 not permitted among the processes; run as root, or grant"
-            " CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+            "fleet-agent: totals of 0 mean nothing: 1 not permitted among the processes; run as root, or"
+            " grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
         ),
     ]
 

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stream of opens as users see it: real programs open files while the real command watches."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from agent import errors
+from agent.model import canonical
+from tests.agent.cli.commands import AGENT, AS_NOBODY, ENVIRONMENT, jq, may_be_nobody, run, said
+
+# Where tracefs is not mounted it is mounted for this one process; the agent itself mounts nothing.
+TRACEFS = "[ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing || exit 77"
+PREFIX = ("unshare", "--mount", "sh", "-c", f'{TRACEFS}; exec "$@"', "sh")
+
+
+class Watching:
+    """`monitor`, from the moment on at which it sees everything."""
+
+    def __init__(self, *words: str, env: dict[str, str] | None = None, stdout: int | IO[bytes] = -1) -> None:
+        self.process = subprocess.Popen(
+            [*PREFIX, *AGENT, "monitor", *words],
+            stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
+            env=ENVIRONMENT | (env or {}),
+        )  # fmt: skip
+        assert self.process.stderr is not None
+        self.said = [self.process.stderr.readline().decode().rstrip()]
+        if not self.said[0].startswith("fleet-agent: watching"):
+            _, rest = self.process.communicate()
+            assert self.process.returncode in (77, errors.EXIT_KERNEL, errors.EXIT_ATTACH), (self.said, rest)
+            pytest.skip(self.said[0])
+
+    def end(self, number: int = signal.SIGINT) -> list[dict[str, Any]]:
+        """What it printed, once it is told to stop; every line is a whole event."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=60)
+        self.out = out or b""
+        self.said += err.decode().splitlines()
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A file that is called like a key, which nobody else on this machine opens."""
+    key = tmp_path / f"{uuid.uuid4()}.key"
+    key.touch()
+    return key
+
+
+def open_with(program: str, *paths: str | Path) -> None:
+    """Somebody else's program opens the files, there or not."""
+    subprocess.run([program, *paths], check=False, capture_output=True, stdin=subprocess.DEVNULL)
+
+
+def of(events: list[dict[str, Any]], path: str | Path) -> list[dict[str, Any]]:
+    """Those about one file."""
+    return [event for event in events if event["file"] == str(path)]
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_an_open_is_told_with_who_what_and_how_it_ended(key: Path) -> None:
+    """The fields that users' scripts read, and a file that is not there."""
+    watching = Watching()
+    open_with("cat", key, f"{key}.missing.pem")
+    events = watching.end()
+
+    (event,) = of(events, key)
+    assert event.pop("pid") == event.pop("tid")
+    assert canonical.parse_timestamp(event.pop("timestamp")).year >= 2024
+    assert event.pop("result") >= 0
+    assert event.pop("exe").endswith("/cat")
+    assert event.pop("unit")
+    assert event == {
+        "event_type": "file_open",
+        "uid": 0,
+        "gid": 0,
+        "process": "cat",
+        "file": str(key),
+        "flags": "O_RDONLY",
+    }
+    (missing,) = of(events, f"{key}.missing.pem")
+    assert (missing["result"], missing["error"]) == (-2, "ENOENT")
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_the_recipes_of_users_work_on_the_stream(key: Path) -> None:
+    """By the real jq: one whole event on each line."""
+    watching = Watching()
+    open_with("cat", key)
+    open_with("head", key)
+    watching.end()
+
+    mine = f'select(.file == "{key}")'
+    out = watching.out
+    assert jq(f'{mine} | select(.process == "cat") | .event_type', out, "-r") == "file_open\n"
+    assert jq(f"map({mine}) | length", out, "-s") == "2\n"
+    grouped = "group_by(.process) | map({process: .[0].process, count: length})"
+    counted = jq(f"map({mine}) | {grouped}", out, "-s")
+    assert json.loads(counted) == [{"process": "cat", "count": 1}, {"process": "head", "count": 1}]
+    timeline = jq(f"{mine} | [.timestamp, .event_type, .process, .file] | @tsv", out, "-r")
+    assert [line.split("\t")[1:] for line in timeline.splitlines()] == [
+        ["file_open", "cat", str(key)],
+        ["file_open", "head", str(key)],
+    ]
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_is_an_ordinary_end(key: Path, number: int) -> None:
+    """All that was seen is printed, with the account, and the exit code is that of success."""
+    watching = Watching()
+    open_with("cat", key)
+    assert of(watching.end(number), key)
+
+    assert watching.process.returncode == errors.EXIT_COMPLETE
+    first, account = watching.said
+    assert first == "fleet-agent: watching file opens for 60 s"
+    assert account.startswith("fleet-agent: file open events: ")
+    assert "file open lost: 0; method: libbpf" in account
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_people_are_hidden_in_every_name_of_an_event(key: Path) -> None:
+    """The name as the program wrote it tells as much as the path that it means."""
+    # Given opens in a home, by its path and by a relative name that goes through it
+    mine = key.name
+    names = [f"/home/alice/{mine}", f"/root/{mine}", f"/../home/alice/./{mine}"]
+    for words, is_hidden in ((), True), (("--no-redact",), False):
+        watching = Watching(*words)
+        open_with("cat", *names)
+        subprocess.run(["cat", f"../home/alice/{mine}"], check=False, capture_output=True, cwd="/tmp")
+        # When they are printed, and the truth is not asked for
+        events = [event for event in watching.end() if event["file"].endswith(mine)]
+        # Then nobody is named
+        assert len(events) == 4
+        assert ("alice" not in json.dumps(events)) is is_hidden
+        assert max(event["file"] for event in events) == (
+            f"/home/USER/{mine}" if is_hidden else f"/root/{mine}"
+        )
+        assert any("file_raw" in event for event in events) is not is_hidden
+
+
+@pytest.fixture
+def unit() -> Iterator[Path]:
+    """A cgroup that is called like a service, in the unified hierarchy."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split()[0] == "cgroup2":
+            unit = Path(before.split()[4]) / f"planted-{uuid.uuid4().hex[:8]}.service"
+            break
+    else:
+        pytest.skip("the unified hierarchy of cgroups is not mounted")
+    try:
+        unit.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made: {error}")
+    yield unit
+    unit.rmdir()
+
+
+def open_in(unit: Path, path: Path) -> None:
+    """A program of that unit opens the file."""
+    code = f'echo $$ > {unit}/cgroup.procs && exec cat "$0"'
+    subprocess.run(["sh", "-c", code, str(path)], check=True, capture_output=True)
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_the_unit_of_a_program_is_told(key: Path, unit: Path) -> None:
+    """It is what people know a service by; also one that began while we watched others."""
+    watching = Watching()
+    open_with("cat", key)
+    open_in(unit, key)
+    outside, inside = of(watching.end(), key)
+
+    assert inside["unit"] == unit.name
+    assert outside["unit"] != unit.name
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_a_reader_that_has_gone_ends_it_quietly(key: Path) -> None:
+    """`| head -1`."""
+    reading, writing = os.pipe()
+    watching = Watching(stdout=writing)
+    os.close(writing)
+    os.close(reading)
+
+    open_with("cat", key)
+    _, err = watching.process.communicate(timeout=60)
+
+    assert (watching.process.returncode, err) == (errors.EXIT_FAILURE, b"")
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_a_look_by_hand_leaves_nothing_behind(key: Path, tmp_path: Path) -> None:
+    """Where there is no state directory this host is in no fleet, and none is made."""
+    state = tmp_path / "state"
+    watching = Watching("--state-dir", str(state))
+    open_with("cat", key)
+
+    assert of(watching.end(), key)
+    assert not state.exists()
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_a_state_directory_that_is_not_to_be_trusted_hinders_no_look(key: Path, tmp_path: Path) -> None:
+    """Whoever has the capabilities may watch; that it is not remembered is said."""
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o777)
+    watching = Watching("--state-dir", str(state))
+    open_with("cat", key)
+
+    assert of(watching.end(), key)
+    assert watching.process.returncode == 0
+    assert watching.said[-1].endswith("; what was seen is not remembered")
+    assert os.listdir(state) == []
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_what_was_seen_is_in_the_next_document(key: Path, unit: Path, tmp_path: Path) -> None:
+    """On a host that is part of a fleet: by file, program and unit, people hidden."""
+    # Given a state directory, and a program that opened two files while somebody watched
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    watching = Watching("--state-dir", str(state))
+    open_in(unit, key)
+    open_with("cat", f"/home/alice/{key.name}")
+    watching.end()
+
+    # When the host is looked at without watching
+    words = ("run", "--once", "--scanner", "host", "--state-dir", state)
+    done = run(*words, "--sink", "stdout")
+
+    # Then both are among the observed files
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    section = document["manifest"]["sections"]["observed_files"]
+    assert section["sampled"]
+    assert section["rung"].startswith("libbpf")
+    (part,) = (document["parts"][digest] for digest in section["parts"].values())
+    mine = {entry["key"]: entry for entry in part if key.name in entry["key"]}
+    cat = os.path.realpath("/usr/bin/cat")
+    assert mine.pop(f"{cat} {unit.name} {key}") == {
+        "key": f"{cat} {unit.name} {key}",
+        "asset": {"kind": "file-use", "access": ["read"], "results": ["opened"]},
+        "where": {"path": str(key), "exe": cat, "unit": unit.name},
+    }
+    ((name, other),) = mine.items()
+    assert name.endswith(f"/home/USER/{key.name}")
+    assert other["asset"]["results"] == ["missing"]
+    assert b"alice" not in done.stdout
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_a_window_of_a_run_folds_and_remembers(key: Path, tmp_path: Path) -> None:
+    """What `run` sees itself is in its own document, however often the file was opened."""
+    out, state = tmp_path / "out.json", tmp_path / "state"
+    code = "import sys\nwhile not sys.stdin.closed:\n    open(sys.argv[1]).close()\n"
+    with subprocess.Popen([sys.executable, "-c", code, str(key)], stdin=subprocess.DEVNULL) as opener:
+        try:
+            done = run(
+                "run", "--once", "--window", "1", "--sink", "file", "--scanner", "host", "--state-dir", state,
+                prefix=PREFIX, env={"CRYPTOFLEET_AGENT_SINK_FILE_PATH": str(out)},
+            )  # fmt: skip
+        finally:
+            opener.kill()
+
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    section = document["manifest"]["sections"]["observed_files"]
+    if section["status"] == "failed":
+        pytest.skip(section["reason"])
+    entries = [entry for part in document["parts"].values() for entry in part]
+    (mine,) = [entry for entry in entries if entry["where"].get("path") == str(key)]
+    assert mine["where"]["exe"] == os.path.realpath(sys.executable)
+    assert document["live"]["observed_files"]["file_open_events"] > 1
+
+
+# -- refusals ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_without_privilege_it_says_what_to_grant() -> None:
+    """Exit code 3, and nothing on standard output."""
+    may_be_nobody()
+
+    done = run("monitor", "--duration", "1", prefix=AS_NOBODY)
+
+    assert (done.returncode, done.stdout) == (errors.EXIT_PRIVILEGE, b"")
+    (words,) = said(done)
+    assert "CAP_BPF and CAP_PERFMON" in words
+    assert "run it as root, or grant" in words
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_without_tracefs_it_says_how_to_mount_it() -> None:
+    """Exit code 5: the kernel could, and nothing could be attached."""
+    hidden = "umount -q -R /sys/kernel/debug /sys/kernel/tracing 2>/dev/null"
+
+    done = run(
+        "monitor", "--duration", "1", prefix=("unshare", "--mount", "sh", "-c", f'{hidden}; exec "$@"', "sh")
+    )
+
+    if done.returncode == errors.EXIT_KERNEL or b"unshare" in done.stderr:
+        pytest.skip(done.stderr.decode())
+    assert (done.returncode, done.stdout) == (errors.EXIT_ATTACH, b"")
+    assert "run: mount -t tracefs tracefs /sys/kernel/tracing" in said(done)[0]
+
+
+@pytest.mark.root
+def test_a_kernel_that_does_not_describe_itself_is_exit_code_4() -> None:
+    """Where /sys is not there, nothing can be adjusted to the kernel."""
+    hidden = 'mount -t tmpfs none /sys || exit 77; exec "$@"'
+
+    done = run("monitor", "--duration", "1", prefix=("unshare", "--mount", "sh", "-c", hidden, "sh"))
+
+    if done.returncode == 77 or b"unshare" in done.stderr:
+        pytest.skip(done.stderr.decode())
+    assert (done.returncode, done.stdout) == (errors.EXIT_KERNEL, b"")
+    assert "this kernel has no /sys/kernel/btf/vmlinux" in said(done)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--duration", "0"), "'0' is not a whole number of seconds from 1 to 86400"),
+        (("--duration", "-1"), "is not a whole number of seconds"),
+        (("--duration", "1.5"), "is not a whole number of seconds"),
+        (("--duration", "²"), "is not a whole number of seconds"),
+        (("--duration", "86401"), "is not a whole number of seconds"),
+        (("--duration", "9" * 5000), "seconds"),
+        (("--format", "json-pretty"), "prints no event; use one of: json-stream"),
+        (("--format", "summary"), "use one of: json-stream"),
+    ],
+)
+def test_what_means_nothing_is_a_usage_error(words: tuple[str, ...], complaint: str) -> None:
+    """Before anything is attached."""
+    done = run("monitor", *words)
+
+    assert (done.returncode, done.stdout) == (errors.EXIT_USAGE, b"")
+    assert complaint in said(done)[-1]
