@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
-import threading
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
@@ -39,6 +37,7 @@ from agent.host import Host
 from agent.sinks import Context, Receipt
 from agent.spool import Spool
 from agent.state import StateDirectory
+from agent.stop import Stop
 
 # Restarts of a whole fleet are spread over a quarter of an hour, whatever its interval.
 START_SPLAY_S_MAX = 900
@@ -153,9 +152,8 @@ def _serve(
     window_s: int,
 ) -> int:
     """Rounds until SIGTERM or SIGINT; a failed round is told and tried again with growing, spread delays."""
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped = Stop()
+    stopped.listen()
     enrolled = enrolment.require(state)
     interval_s = enrolled.next_post_s
     is_known = Spool(state, identity.ensure_key(state)).counts().seq > 0
