@@ -127,6 +127,15 @@ class Spool:
             self._keep(spooled)
             return spooled
 
+    def number(self) -> int:
+        """A number for a signed document that goes another way, so that the collector can tell its place.
+
+        Raises:
+            StateError: it cannot be kept, and so must not be used.
+        """
+        with self._state.locked():
+            return self._next(self._counts(), self.load(), 0)
+
     def delivered(self, spooled: Spooled, told: Counts) -> None:
         """Forget a state that the collector has, and the losses it was told of. A later state stays.
 

@@ -25,6 +25,7 @@ from agent.host import Host
 from agent.identity import load_key
 from agent.model import canonical
 from agent.settings import Collector
+from agent.spool import Spool
 from agent.state import StateDirectory
 
 
@@ -80,7 +81,7 @@ class Sink(Protocol):
 def whole_document(draft: Draft, context: Context) -> bytes:
     """The document's canonical bytes for who gets it in one piece; signed where the host has a key.
 
-    It has no number: a number belongs to what is posted.
+    That of an enrolled host has a number as a post has: the collector takes it when it is brought by hand.
 
     Raises:
         StateError: there is a key, and it cannot be used.
@@ -88,6 +89,9 @@ def whole_document(draft: Draft, context: Context) -> bytes:
     key = None if context.state is None else load_key(context.state)
     if key is None or context.state is None:
         return canonical.encode(draft.sealed(canonical.encode(draft.manifest())))
-    enrolled = enrolment.load(context.state)
-    manifest = canonical.encode(draft.manifest(host_id=enrolled.host_id if enrolled else None))
+    if enrolment.load(context.state) is None:
+        manifest = canonical.encode(draft.manifest())
+    else:
+        seq = Spool(context.state, key).number()
+        manifest = canonical.encode(draft.manifest(seq, key.host_id))
     return canonical.encode(draft.sealed(manifest, signing.sign_manifest(manifest, key)))

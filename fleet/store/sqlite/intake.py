@@ -13,7 +13,7 @@ import msgspec
 from agent.model import canonical
 from agent.model.inventory import Manifest, SectionState
 from fleet.store.records import Accepted, Ahead, ChangeKind, HostGone, Missing, Post, PostOutcome, Unchanged
-from fleet.store.sqlite import content
+from fleet.store.sqlite import audit, content
 from fleet.store.sqlite.intervals import Interval, coverage_of, open_intervals
 
 # A host that posts once a day, two hours late, is not silent; one that misses a day is.
@@ -51,6 +51,7 @@ def put_state(db: sqlite3.Connection, post: Post) -> PostOutcome:
     said = _said(post.manifest_bytes)
     now = canonical.timestamp(post.received_ns)
     if seen is not None and seen[2] == said:
+        _record_losses(db, post, now)
         _see(db, host, post, now, (digest, said, "unchanged"), seen[4])
         return Unchanged(manifest.seq)
     before = open_intervals(db, host)
@@ -76,10 +77,22 @@ def put_state(db: sqlite3.Connection, post: Post) -> PostOutcome:
             (host, part),
         )
     answer = "accepted" if changed or vanished else "unchanged"
+    _record_losses(db, post, now)
     _describe(db, host, manifest)
     _keep_manifest(db, host, post, now)
     _see(db, host, post, now, (digest, said, answer), seen[4] if seen else None)
     return Accepted(manifest.seq) if answer == "accepted" else Unchanged(manifest.seq)
+
+
+def _record_losses(db: sqlite3.Connection, post: Post, now: str) -> None:
+    """States that a host could not deliver are told once, and then it forgets them: so we must not.
+
+    `live` itself says what is true only now, and is not kept where nothing else changed.
+    """
+    losses = msgspec.json.decode(post.live).get("spool")
+    if losses:
+        subject = f"host:{post.host_id}"
+        audit.append(db, at=now, actor=subject, action="losses-told", subject=subject, losses=losses)
 
 
 def close_all(db: sqlite3.Connection, host: int, now: str) -> None:

@@ -64,7 +64,7 @@ def test_an_enrolled_hosts_document_is_signed_and_names_it(
     assert document.signature.public_key == key.public_base64
     assert signing.is_signed(bytes(document.manifest), document.signature)
     manifest = decode_manifest(bytes(document.manifest))
-    assert (manifest.host.host_id, manifest.seq) == (key.host_id, 0)
+    assert (manifest.host.host_id, manifest.seq) == (key.host_id, 1)
     assert state.read("counter", 100) is None
 
 

@@ -17,7 +17,7 @@ from agent import enrolment, errors
 from agent.host import Host
 from agent.secret import Secret
 from agent.settings import Collector
-from agent.sinks import Context, Receipt, https
+from agent.sinks import Context, Receipt, file, https
 from agent.spool import Spool
 from agent.state import StateDirectory
 from fleet.config import DataDir
@@ -127,6 +127,22 @@ def test_an_inventory_arrives_to_the_byte(agent: Agent) -> None:
     assert kept[0] == spooled.manifest
     assert agent.libraries() == given.parts
     assert agent.spool.load() is None
+
+
+def test_a_document_carried_by_hand_is_taken(agent: Agent, tmp_path: Path) -> None:
+    """What the file sink writes is what the collector takes as a whole document, once, and in its place."""
+    path = tmp_path / "carried.json"
+    file.send(draft("libssl"), file.Settings(path=str(path)), agent.context)
+
+    with agent.collector.client() as client:
+        headers = {"Content-Type": "application/json"}
+        answers = [
+            client.post("/v1/inventories", content=path.read_bytes(), headers=headers) for _ in range(2)
+        ]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert agent.libraries() == draft("libssl").parts
+    assert agent.send("libssl").seq == 2
 
 
 def test_a_second_post_of_the_same_is_unchanged_and_of_another_is_not(agent: Agent) -> None:

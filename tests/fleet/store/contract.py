@@ -315,6 +315,20 @@ class StoreContract:
         assert fleet.store.put_state(whole).result() == Accepted(1)
         assert fleet.store.part(canonical.digest(part(2))) == part(2)
 
+    def test_what_a_host_could_not_deliver_is_recorded_once(self, fleet: Fleet) -> None:
+        """The agent forgets its losses once they were told, whether or not anything else had changed."""
+        host_id = fleet.host()
+        told = b'{"spool":{"replaced":3}}'
+        for seq in (1, 2):
+            post = fleet.post(host_id, seq, {"host": section()})
+            fields = {name: getattr(post, name) for name in post.__struct_fields__}
+            outcome = fleet.store.put_state(Post(**fields | {"live": told})).result()
+            # A lost answer is asked for again, and is no second loss.
+            assert fleet.store.put_state(Post(**fields | {"live": told})).result() == outcome
+        losses = [record for record in fleet.store.audit() if record.action == "losses-told"]
+        assert [record.detail for record in losses] == ['{"losses":{"replaced":3}}'] * 2
+        assert {record.subject for record in losses} == {f"host:{host_id}"}
+
     def test_two_states_at_once_leave_one_whole_state(self, fleet: Fleet) -> None:
         """A host that posts twice at the same moment ends with the later number, not with a mixture."""
         host_id = fleet.host()
