@@ -22,7 +22,7 @@ def test_there_are_scanners() -> None:
     assert {"certificates", "host", "libraries", "processes"} <= set(FOUND)
 
 
-@pytest.fixture(params=FOUND.values(), ids=FOUND.keys())
+@pytest.fixture(params=list(FOUND.values()), ids=list(FOUND))
 def scanner(request: pytest.FixtureRequest) -> ModuleType:
     """Each scanner in turn."""
     found: ModuleType = request.param
