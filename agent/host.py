@@ -24,6 +24,8 @@ from agent.model import canonical
 READ_BYTES_MAX = 16 * 1024 * 1024
 # Linux follows at most this many links in one look-up (path_resolution(7)); so do we.
 LINKS_MAX = 40
+# The kernel's own limit is 64 (uname(2)); a directory that looks like a host has whatever was put there.
+_NAME_BYTES_MAX = 4096
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -233,7 +235,7 @@ class Host:
 
     def hostname(self) -> str:
         """uname nodename, read where a container's or fixture's own stands."""
-        return self.read_text("/proc/sys/kernel/hostname").strip()
+        return canonical.escape_bytes(self.read("/proc/sys/kernel/hostname", _NAME_BYTES_MAX)).strip()
 
     # -- clock
     # ---------------------------------------------------------------------------------------------------
