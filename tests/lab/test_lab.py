@@ -48,7 +48,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 def banner(host: Host) -> bytes:
     """What its sshd says first."""
-    with host.lab.network(), socket.create_connection((host.address, 22), 1) as connection:
+    # A cable that was just plugged in may lose a first packet, which TCP sends again after a second.
+    with host.lab.network(), socket.create_connection((host.address, 22), 20) as connection:
         return connection.recv(256)
 
 
