@@ -114,9 +114,10 @@ class QueryReader:
                 start, end, offset, inode, major, minor, _ = unpack(query, _ANSWER_AT)
                 words[_ADDRESS_WORD] = end
                 extent = (inode, major, minor, offset, end - start)
-                if extent in known:
+                try:
+                    # One look-up where nearly all are known: hashing five numbers is what it costs.
                     values.append(known[extent])
-                else:
+                except KeyError:
                     others.append(Mapping(extent, start, end))
         except OSError as error:
             # No mapping at this address or beyond: the ordinary end.
@@ -164,7 +165,11 @@ class TextReader:
         self, fd: int, path: str, known: abc.Mapping[Extent, _T]
     ) -> tuple[list[_T], list[Mapping]]:
         """See `Reader`."""
-        os.lseek(fd, 0, os.SEEK_SET)
+        try:
+            os.lseek(fd, 0, os.SEEK_SET)
+        except OSError as error:
+            # A host that is a directory may have anything in the page's place, a FIFO too.
+            raise errors.host_error(error, path) from error
         size = self._read(fd, path)
         if not size:
             raise errors.VanishedError(path, "it has no memory")

@@ -93,9 +93,10 @@ def survey(host: Host) -> tuple[Scan, list[Seen]]:
         found.absent = "/proc is not mounted"
         return found, []
     sight = _Sight(host, found, QueryReader(), MappedFiles(host, found.skip))
+    own_pid = host.own_pid
     for pid in pids:
         # The agent is not what it looks for; unpacked from one file, its libraries have new paths each time.
-        if pid != host.own_pid:
+        if pid != own_pid:
             _look(sight, pid)
     _count_hidden(sight)
     found.rung = sight.reader.rung
