@@ -114,10 +114,9 @@ class QueryReader:
                 start, end, offset, inode, major, minor, _ = unpack(query, _ANSWER_AT)
                 words[_ADDRESS_WORD] = end
                 extent = (inode, major, minor, offset, end - start)
-                try:
-                    # One look-up where nearly all are known: hashing five numbers is what it costs.
+                if extent in known:
                     values.append(known[extent])
-                except KeyError:
+                else:
                     others.append(Mapping(extent, start, end))
         except OSError as error:
             # No mapping at this address or beyond: the ordinary end.
