@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from agent import errors
-from agent.host import LINKS_MAX, Host
+from agent.host import LINKS_MAX, PATH_BYTES_MAX, Host
 from agent.model.inventory import SkipReason
 from agent.procfs.mountinfo import MountTable, parse_mountinfo
 
@@ -188,9 +188,11 @@ class Walker:
     def resolve(self, path: str) -> str | None:
         """The path with every link resolved inside the root, asking the mount table at every step.
 
-        None when it leads where we may not step (counted, if files may stand there) or in circles. A missing
-        tail stays.
+        None when it leads where we may not step (counted, if files may stand there), in circles, or is longer
+        than the kernel takes: passwd(5) and the like may hold a page of slashes. A missing tail stays.
         """
+        if len(path) >= PATH_BYTES_MAX:
+            return None
         done: list[str] = []
         todo = path.split("/")[::-1]
         links = 0
