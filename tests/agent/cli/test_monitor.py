@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,25 @@ def test_people_are_hidden_in_every_name_of_an_event(key: Path) -> None:
             f"/home/USER/{mine}" if is_hidden else f"/root/{mine}"
         )
         assert any("file_raw" in event for event in events) is not is_hidden
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_no_name_of_a_file_or_program_breaks_a_line(key: Path) -> None:
+    """An event is one line of JSON, whatever its words are, and the words are what the kernel heard."""
+    # Given a program and files with names that a terminal would obey
+    program = os.fsencode(key.parent) + b'/c\na\x1b"\xff'
+    shutil.copy(shutil.which("cat") or "/bin/cat", program)
+    names = [os.fsencode(key) + odd + b".pem" for odd in (b"\n", b"\x1b[31m", b'"', b"\\", b"\xff", b"\xc3")]
+    watching = Watching()
+    # When it opens them
+    subprocess.run([program, *names], check=False, capture_output=True)
+    events = [event for event in watching.end() if event["file"].startswith(str(key))]
+    # Then each is told as it is called
+    assert [canonical.unescape_text(event["file"]) for event in events] == names
+    assert {canonical.unescape_text(event["exe"]) for event in events} == {program}
+    assert {canonical.unescape_text(event["process"]) for event in events} == {b'c\na\x1b"\xff'}
+    assert b"\x1b" not in watching.out
 
 
 @pytest.fixture
