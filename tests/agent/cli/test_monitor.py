@@ -161,7 +161,7 @@ def test_no_name_of_a_file_or_program_breaks_a_line(key: Path) -> None:
     """An event is one line of JSON, whatever its words are, and the words are what the kernel heard."""
     # Given a program and files with names that a terminal would obey
     program = os.fsencode(key.parent) + b'/c\na\x1b"\xff'
-    shutil.copy(shutil.which("cat") or "/bin/cat", program)
+    shutil.copy(shutil.which("cat") or "/bin/cat", os.fsdecode(program))
     names = [os.fsencode(key) + odd + b".pem" for odd in (b"\n", b"\x1b[31m", b'"', b"\\", b"\xff", b"\xc3")]
     watching = Watching()
     # When it opens them
