@@ -13,6 +13,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 
@@ -41,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
         "collector.token_file": args.token_file,
     }
     settings = cli.load_config(args, flags).settings
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Bytes that are no text are no token either; a complaint about them would quote them.
+        sys.stdin.reconfigure(errors="replace")
     token = enrolment.read_token(settings.collector.token_file, os.environ, sys.stdin)
     host = Host()
     with StateDirectory(settings.state_dir) as state:

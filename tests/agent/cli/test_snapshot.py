@@ -219,6 +219,17 @@ def test_two_snapshots_of_an_unchanged_host_have_the_same_digests(web: FakeHost)
     assert first == second
 
 
+@pytest.mark.parametrize("seed", ["0", "1", "4242"])
+def test_no_order_of_pythons_own_shows(web: FakeHost, seed: str) -> None:
+    """Sets and dictionaries of names are ordered by a number that is another one in each process."""
+    for number in range(8):
+        web.link(f"/etc/ssl/alias{number}.pem", "site.pem")
+        web.process(20 + number, exe=f"/opt/{number}", libraries=[LIBSSL, LIBCRYPTO])
+    env = {"PYTHONHASHSEED": seed}
+
+    assert part_digests(snapshot("--root", web.root, env=env)) == part_digests(snapshot("--root", web.root))
+
+
 def test_people_are_hidden_unless_the_truth_is_asked_for(web: FakeHost) -> None:
     """In lists, in entries, in keys; the certificates are the same ones."""
     hidden = run("snapshot", "--root", web.root)
