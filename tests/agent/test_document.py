@@ -86,7 +86,7 @@ def made(plan: tuple[Item, ...]) -> Iterator[FakeHost]:
 
 
 @given(plan=plans, seed=st.integers(0, 2**32))
-@examples(max_examples=60)
+@examples(max_examples=30)
 def test_the_same_host_is_the_same_bytes_in_any_order_of_its_directories(
     plan: tuple[Item, ...], seed: int
 ) -> None:
@@ -100,7 +100,7 @@ def test_the_same_host_is_the_same_bytes_in_any_order_of_its_directories(
 
 
 @given(plan=plans, seed=st.integers(0, 2**32))
-@examples(max_examples=60)
+@examples(max_examples=30)
 def test_equal_hosts_that_came_to_be_differently_have_equal_digests(
     plan: tuple[Item, ...], seed: int
 ) -> None:
@@ -114,7 +114,7 @@ def test_equal_hosts_that_came_to_be_differently_have_equal_digests(
 
 
 @given(plan=plans)
-@examples(max_examples=60)
+@examples(max_examples=30)
 def test_whatever_is_on_a_host_the_document_is_one_that_every_reader_takes(plan: tuple[Item, ...]) -> None:
     """By our own readers and by the published schema, people hidden or not."""
     with made(plan) as host:
