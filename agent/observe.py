@@ -38,9 +38,10 @@ SPEC = Spec(
 class Watch:
     """A window that is open: its events, and what they fold into. A context manager."""
 
-    def __init__(self, host: Host, window: Window) -> None:
+    def __init__(self, host: Host, window: Window, duration_s: float | None = None) -> None:
         self._host = host
         self._window = window
+        self._duration_s = duration_s
         self._placements = CgroupPlacements(host)
 
     def __enter__(self) -> Self:
@@ -88,7 +89,9 @@ class Watch:
         """What the window did not see goes into the coverage."""
         refused = dict(self._window.refused)
         for stats in self._window.stats():
-            scan.rung = stats.rung
+            # Nothing seen in a second says less than nothing seen in an hour.
+            asked = "" if self._duration_s is None else f", for {self._duration_s:g} s"
+            scan.rung = stats.rung + asked
             refused.update(stats.refused)
             scan.live[f"{stats.probe}_events"] = stats.delivered + stats.folded
             scan.live[f"{stats.probe}_lost"] = stats.unseen
@@ -106,7 +109,8 @@ def open_watch(host: Host, duration_s: float | None, *, is_folding: bool) -> Wat
     Raises:
         PrivilegeError, KernelError, AttachError: nothing can be watched; the message says why and what to do.
     """
-    return Watch(host, open_window(host, ("file_open",), duration_s=duration_s, is_folding=is_folding))
+    window = open_window(host, ("file_open",), duration_s=duration_s, is_folding=is_folding)
+    return Watch(host, window, duration_s)
 
 
 def observe(host: Host, duration_s: float, is_unwanted: Callable[[], bool] = bool) -> Outcome:

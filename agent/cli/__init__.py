@@ -24,6 +24,7 @@ from contextlib import suppress
 
 import agent
 from agent import config, discover, errors, output
+from agent.model.inventory import SectionState
 from agent.state import PATH_DEFAULT
 
 # A window costs every process of the host a little; a day of it is a mistake or another tool's work.
@@ -124,6 +125,15 @@ def say(words: str) -> None:
     # Who has closed stderr wants to hear nothing; the exit code still tells.
     with suppress(OSError):
         print(f"fleet-agent: {output.plain(words)}", file=sys.stderr)
+
+
+def say_hidden(sections: Mapping[str, SectionState], *, is_quiet: bool = False) -> bool:
+    """Name every section that is not whole, and why; whether there is one."""
+    hidden = {name: state for name, state in sections.items() if state.status in ("partial", "failed")}
+    for name, state in hidden.items():
+        if not is_quiet:
+            say(f"{name} is {state.status}: {state.reason}")
+    return bool(hidden)
 
 
 def seconds(text: str) -> int:

@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
             draft = look(host, state, settings, chosen, args.window)
             for receipt in send(draft, settings, context):
                 cli.say(_told(receipt))
-            is_partial = any(section.status in ("partial", "failed") for section in draft.sections.values())
-            return errors.EXIT_PARTIAL if args.strict and is_partial else errors.EXIT_COMPLETE
+            is_hidden = cli.say_hidden(draft.sections)
+            return errors.EXIT_PARTIAL if args.strict and is_hidden else errors.EXIT_COMPLETE
         return _serve(host, state, settings, chosen, context, args.window)
 
 

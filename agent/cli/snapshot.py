@@ -64,13 +64,10 @@ def run(args: argparse.Namespace) -> int:
         output.put(data)
     else:
         output.write_whole(args.output, data)
-    hidden = {name: state for name, state in draft.sections.items() if state.status in ("partial", "failed")}
-    if not args.quiet:
-        for name, state in hidden.items():
-            cli.say(f"{name} is {state.status}: {state.reason}")
+    is_hidden = cli.say_hidden(draft.sections, is_quiet=args.quiet)
     if snapshot.get("processes") == []:
         _doubt_nothing(host, draft.sections["processes"])
-    return errors.EXIT_PARTIAL if args.strict and hidden else errors.EXIT_COMPLETE
+    return errors.EXIT_PARTIAL if args.strict and is_hidden else errors.EXIT_COMPLETE
 
 
 def _doubt_nothing(host: Host, state: SectionState) -> None:

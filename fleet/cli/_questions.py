@@ -50,6 +50,17 @@ class MomentType(click.ParamType[str]):
             self.fail(f"{text!r} is before the calendar begins", param, ctx)
 
 
+class PastMomentType(MomentType):
+    """A moment at which the fleet has been: not in the future, which nobody has seen."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """A timestamp, now at the latest."""
+        moment = super().convert(value, param, ctx)
+        if moment > canonical.timestamp_of(now()):
+            self.fail(f"{value} lies in the future; only `report compliance --as-of` looks ahead", param, ctx)
+        return moment
+
+
 @dataclass(frozen=True)
 class Fleet:
     """The store as a question sees it."""
@@ -58,8 +69,18 @@ class Fleet:
     load: Loader
 
     def hosts(self, *, at: str | None = None, group: str | None = None) -> list[HostView]:
-        """Every host, now or as it was."""
-        return query.views(self.store, at=at, group=group)
+        """Every host, now or as it was.
+
+        Raises:
+            errors.NotFoundError: no host is in that group: a slip of the pen must not look like health.
+        """
+        found = query.views(self.store, at=at, group=group)
+        if group is not None and not found:
+            groups = {view.group for view in query.views(self.store) if view.group}
+            if group not in groups:
+                known = ", ".join(sorted(groups)) or "none"
+                raise errors.NotFoundError(f"no host is in a group {group!r}; there are: {known}")
+        return found
 
     def host(self, name: str, *, at: str | None = None) -> HostView:
         """One host by name, identity or the beginning of it."""

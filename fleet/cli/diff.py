@@ -7,7 +7,7 @@ import click
 
 from fleet import config, errors
 from fleet.cli._options import data_option
-from fleet.cli._questions import EXIT_FOUND, Fleet, MomentType, format_option, opened, say
+from fleet.cli._questions import EXIT_FOUND, Fleet, PastMomentType, format_option, opened, say
 from reports import algorithms
 from reports.compare import Difference, compare
 from reports.documents.difference import difference_document
@@ -33,8 +33,8 @@ with --exit-code also 3: something differs, or a side did not see everything."""
 @click.argument("other", required=False)
 @data_option
 @format_option
-@click.option("--since", type=MomentType(), help="Compare HOST then with now: 2d, 2026-03-31, ...")
-@click.option("--until", type=MomentType(), help="With --since: compare with then instead of now.")
+@click.option("--since", type=PastMomentType(), help="Compare HOST then with now: 2d, 2026-03-31, ...")
+@click.option("--until", type=PastMomentType(), help="With --since: compare with then instead of now.")
 @click.option("--exit-code", is_flag=True, help="End with 3 unless both are equal.")
 def command(
     *,

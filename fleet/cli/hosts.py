@@ -8,7 +8,7 @@ import click
 from agent.model import canonical
 from fleet import config
 from fleet.cli._options import data_option
-from fleet.cli._questions import MomentType, format_option, group_option, now, opened, say, stale_option
+from fleet.cli._questions import PastMomentType, format_option, group_option, now, opened, say, stale_option
 from reports.documents.hosts import hosts_document
 
 
@@ -26,7 +26,7 @@ Exit codes: 0 done; 1 failure; 2 usage."""
 @format_option
 @group_option
 @stale_option
-@click.option("--at", type=MomentType(), help="As they were then: 2d, 2026-03-31 or 2026-03-31T12:00Z.")
+@click.option("--at", type=PastMomentType(), help="As they were then: 2d, 2026-03-31 or 2026-03-31T12:00Z.")
 def command(
     *, data: config.DataDir, format_: str, group: str | None, stale_after_days: int, at: str | None
 ) -> None:

@@ -89,7 +89,8 @@ Policies that ship: {", ".join(policy.shipped_names())}. Unknown never counts as
 
 \b
 Exit codes: 0 done, whatever was found; 1 failure; 2 usage;
-with --exit-code also 3: a host fails a rule or is unknown under one (a warning alone is 0);
+with --exit-code also 3: a host fails a rule or is unknown under one (a warning alone
+is 0), or there is no host;
 with --diff --exit-code 3: a finding is new or newly known, or something became unknown."""
 )
 @data_option
@@ -195,4 +196,7 @@ def _is_worse(change: FindingChange) -> bool:
 
 
 def _is_open(assessment: Assessment) -> bool:
-    return any(tally.hosts.get("fail") or tally.hosts.get("unknown") for tally in assessment.tallies)
+    # Without a host nothing passes either: a pipeline that asks about the wrong time must not be green.
+    return not assessment.hosts or any(
+        tally.hosts.get("fail") or tally.hosts.get("unknown") for tally in assessment.tallies
+    )

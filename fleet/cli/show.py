@@ -8,7 +8,7 @@ import click
 from agent.model import canonical
 from fleet import config, errors
 from fleet.cli._options import data_option
-from fleet.cli._questions import MomentType, format_option, now, opened, say, stale_option
+from fleet.cli._questions import PastMomentType, format_option, now, opened, say, stale_option
 from reports import algorithms
 from reports.documents.host import host_document
 from reports.view import HostView
@@ -30,7 +30,7 @@ of them. Exit codes: 0 done; 1 failure, such as a host that is not there; 2 usag
 @format_option
 @stale_option
 @click.option("--section", metavar="NAME", help="List the entries of this section.")
-@click.option("--at", type=MomentType(), help="As it was then: 2d, 2026-03-31 or 2026-03-31T12:00Z.")
+@click.option("--at", type=PastMomentType(), help="As it was then: 2d, 2026-03-31 or 2026-03-31T12:00Z.")
 def command(
     *,
     host: str,

@@ -19,6 +19,7 @@ from agent import errors
 from agent.host import Host
 from agent.model.inventory import SkipReason
 from agent.walk import ANY_DEPTH, DEPTH_MAX, File, Link, Walker
+from tests.agent.cli.commands import may_be_nobody
 
 MOUNTS = "22 1 254:0 / / rw - ext4 /dev/vda1 rw\n"
 
@@ -278,6 +279,7 @@ def shared() -> Iterator[Path]:
 @pytest.mark.root
 def test_what_we_may_not_read_is_denied_and_counted(shared: Path, house: Path) -> None:
     """Run as nobody: a directory and a file of somebody else's."""
+    may_be_nobody()
     root = plant(shared, "etc/a", "etc/secret/x", "etc/closed")
     (root / "etc/secret").chmod(0o700)
     (root / "etc/closed").chmod(0o600)

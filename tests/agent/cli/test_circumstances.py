@@ -160,10 +160,9 @@ def test_a_running_program_is_told_with_what_it_holds_open(tmp_path: Path) -> No
     held, gone = tmp_path / "held.key", tmp_path / "gone.PEM"
     held.touch()
     gone.touch()
-    code = (
-        "import os, ssl, sys\nheld = [open(path) for path in sys.argv[1:]]\nos.unlink(sys.argv[2])\nprint()\n"
-    )
-    command = [sys.executable, "-c", code + "sys.stdin.read()", str(held), str(gone)]
+    code = "import os, ssl, sys; held = [open(path) for path in sys.argv[1:]]; os.unlink(sys.argv[2]);"
+    code += "print(flush=True);"
+    command = [sys.executable, "-c", code + " sys.stdin.read()", str(held), str(gone)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         program.stdout.readline()

@@ -52,7 +52,8 @@ def test_to_standard_output_goes_one_document_that_the_schema_takes(state: Path)
     done = run("run", "--once", "--sink", "stdout", "--state-dir", state)
 
     assert done.returncode == 0
-    assert said(done) == ["fleet-agent: written: standard output"]
+    # A section that is not whole here is named after it.
+    assert said(done)[0] == "fleet-agent: written: standard output"
     document = json.loads(done.stdout)
     validator = jsonschema.Draft202012Validator(json.loads(schema.PATH.read_text()))
     assert list(validator.iter_errors(document)) == []

@@ -24,6 +24,7 @@ from agent.model.inventory import Entry, encode_part
 from agent.model.location import Package
 from agent.scanners import Scan, certificates
 from tests.agent import openssl
+from tests.agent.cli.commands import may_be_nobody
 from tests.agent.openssl import Made
 
 MOUNTS = "22 1 254:0 / / rw - ext4 /dev/vda1 rw\n"
@@ -645,6 +646,7 @@ print(json.dumps([[entry.key for entry in found.entries], found.status, found.sk
 @pytest.mark.root
 def test_what_we_may_not_read_makes_the_section_partial(shared: Path, house: Path, web: Made) -> None:
     """Run as nobody, on files and directories of somebody else's."""
+    may_be_nobody()
     names = ("/etc/a.pem", "/etc/b.pem", "/etc/ssl/private/c.pem")
     root = plant(shared, dict.fromkeys(names, web.certificate))
     (root / "etc/b.pem").chmod(0o600)
