@@ -6,7 +6,9 @@ AgentError                      everything we raise on purpose; `exit_code` is t
 |   |-- VanishedError           it was there and is gone: not an error of anybody
 |   |-- DeniedError             we may not look; grant a capability, or accept "unknown"
 |   |-- UnreadableError         the kernel or the disk refused
-|   `-- TooLargeError           larger than the limit for such a thing
+|   |-- TooLargeError           larger than the limit for such a thing
+|   |-- MalformedError          its bytes contradict themselves: seen for what it is
+|   `-- CrashedError            reading its bytes ended the process that did
 |-- UsageError           (2)    the operator asked for something that means nothing
 |-- ConfigError          (1)    the operator's configuration is wrong
 |-- PrivilegeError       (3)    a capability is missing for the whole command
@@ -73,6 +75,18 @@ class TooLargeError(HostError):
     """Larger than the limit for such a thing."""
 
     skip: SkipReason = "too_large"
+
+
+class MalformedError(HostError):
+    """Its bytes contradict themselves."""
+
+    skip: SkipReason = "malformed"
+
+
+class CrashedError(HostError):
+    """The process that read its bytes was killed, hung or ran out of memory."""
+
+    skip: SkipReason = "crashed"
 
 
 class UsageError(AgentError):

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from agent import errors
 from agent.model import canonical
+from agent.parsing import Function, InProcess, Opened, Parser, T
 
 # Any page of /proc and any configuration file we read whole. The largest maps page seen had 3 MiB.
 READ_BYTES_MAX = 16 * 1024 * 1024
@@ -53,9 +54,16 @@ class _Opened:
 class Host:
     """One host, seen through its root directory."""
 
-    def __init__(self, root: str = "/") -> None:
+    def __init__(self, root: str = "/", parser: Parser | None = None) -> None:
+        """See the class.
+
+        Args:
+            root: the directory that is the host's `/`.
+            parser: who reads the bytes of files found here; None: this very process.
+        """
         self.root = os.path.realpath(root)
         self._prefix = "" if self.root == "/" else self.root
+        self._parser = parser or InProcess()
 
     # -- paths
     # ---------------------------------------------------------------------------------------------------
@@ -185,6 +193,15 @@ class Host:
         except OSError as error:
             raise errors.host_error(error, path) from error
         return sorted(names, key=os.fsencode)
+
+    # -- bytes
+    # ---------------------------------------------------------------------------------------------------
+
+    def parse(
+        self, function: Function[T], files: Sequence[Opened], *args: object
+    ) -> list[T | errors.HostError]:
+        """Have a function read open files where hostile bytes can do no harm; see `agent.parsing`."""
+        return self._parser.parse(function, files, *args)
 
     # -- processes
     # -----------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import itertools
 import re
 from dataclasses import dataclass, replace
 
-from agent.elf import Elf, Symbol
+from agent import errors
+from agent.elf import Elf, MalformedElfError, Symbol, read_at_of, read_elf
 from agent.model import canonical
 
 # How much of one library is searched for its version. The largest of the table have under 6 MiB in all
@@ -198,6 +199,8 @@ class Recognised:
     soname: str | None
     version: str | None
     build_id: str | None
+    embedded: bool = False
+    """Linked into a program or module of another name."""
     searched_bytes: int = 0
     """How much of it was read to find the version."""
 
@@ -234,6 +237,20 @@ def recognise(elf: Elf, search_bytes_max: int = SEARCH_BYTES_MAX) -> Recognised 
     if row.states:
         return _with_stated_version(found, row.states, elf, search_bytes_max)
     return _with_lone_version(found, elf, search_bytes_max) if row.alone else found
+
+
+def recognise_file(fd: int, path: str, search_bytes_max: int = SEARCH_BYTES_MAX) -> Recognised | None:
+    """The same for an open file, in the form of `agent.parsing`.
+
+    Raises:
+        MalformedError: the file contradicts itself.
+        HostError: it cannot be read.
+    """
+    try:
+        elf = read_elf(read_at_of(fd, path))
+        return None if elf is None else recognise(elf, search_bytes_max)
+    except MalformedElfError as error:
+        raise errors.MalformedError(path, str(error)) from error
 
 
 def _row_by_soname(match: re.Match[bytes]) -> _Row | None:

@@ -100,6 +100,9 @@ class Library(Asset, tag="library", omit_defaults=True, kw_only=True, frozen=Tru
     sha256: Annotated[Hex256 | None, Meta(description="Hash of the file; only where it has no build id.")] = (
         None
     )
+    embedded: Annotated[
+        bool, Meta(description="Linked into a program or module of another name, not a library of its own.")
+    ] = False
 
 
 class LibraryUse(Asset, tag="library-use", omit_defaults=True, kw_only=True, frozen=True):
@@ -113,6 +116,9 @@ class LibraryUse(Asset, tag="library-use", omit_defaults=True, kw_only=True, fro
     deleted: Annotated[bool, Meta(description="The file was replaced or removed while it stayed mapped.")] = (
         False
     )
+    embedded: Annotated[
+        bool, Meta(description="Linked into a program or module of another name, not a library of its own.")
+    ] = False
 
 
 class Certificate(Asset, tag="certificate", omit_defaults=True, kw_only=True, frozen=True):

@@ -26,7 +26,7 @@ Timestamp = Annotated[
 Status = Literal["complete", "partial", "absent", "failed"]
 HostKind = Literal["agent", "ssh", "import", "external"]
 SkipReason = Literal[
-    "denied", "unreadable", "vanished", "too_large", "malformed", "budget", "network_fs", "lost"
+    "denied", "unreadable", "vanished", "too_large", "malformed", "budget", "network_fs", "lost", "crashed"
 ]
 
 

@@ -20,10 +20,13 @@ from agent import errors
 from agent.host import Host, text
 from agent.model import limits
 from agent.model.inventory import Entry, SkipReason, Status
+from agent.process import Process
 
 # Something was there that we did not see. A vanished thing is not there any more; a malformed one was seen
 # for what it is.
-_HIDING: tuple[SkipReason, ...] = ("denied", "unreadable", "too_large", "budget", "network_fs", "lost")
+_HIDING: tuple[SkipReason, ...] = (
+    "denied", "unreadable", "too_large", "budget", "network_fs", "lost", "crashed",
+)  # fmt: skip
 _WORDS: dict[SkipReason, str] = {
     "denied": "not permitted",
     "unreadable": "not readable",
@@ -33,6 +36,7 @@ _WORDS: dict[SkipReason, str] = {
     "budget": "left when the budget was spent",
     "network_fs": "on network file systems, which are never touched",
     "lost": "lost between the kernel and us",
+    "crashed": "not read, because reading them ended the process that did",
 }
 
 
@@ -69,6 +73,8 @@ class Scan:
     """Why no better method was used."""
     live: dict[str, int] = field(default_factory=dict)
     """Counts true only now; they enter no digest."""
+    processes: list[Process] = field(default_factory=list)
+    """Processes as they are now, for who asks about this moment; in no inventory."""
 
     def skip(self, reason: SkipReason, what: str) -> None:
         """Count a thing that was not looked at; the first few are kept as examples."""
