@@ -16,6 +16,8 @@ AgentError                      everything we raise on purpose; `exit_code` is t
 |-- AttachError          (5)    nothing could be attached
 |-- ToolError                   an external tool failed or took too long
 |-- OutputError          (1)    what was asked for cannot be written where it was asked for
+|-- DisabledError        (1)    the operator has switched the agent off on this host
+|-- BusyError            (1)    another run of the agent is at work on this host
 |-- StateError           (1)    the agent's own directory cannot be trusted, read or written
 `-- CollectorError       (1)    the collector refused, could not be reached, or is not the one we know
     |-- UnreachableError        network or TLS: try again later
@@ -123,6 +125,14 @@ class ToolError(AgentError):
 
 class OutputError(AgentError):
     """What was asked for cannot be written where it was asked for."""
+
+
+class DisabledError(AgentError):
+    """The operator has switched the agent off on this host."""
+
+
+class BusyError(AgentError):
+    """Another run of the agent is at work on this host."""
 
 
 class StateError(AgentError):
