@@ -6,7 +6,7 @@ Events tell of processes and moments; what is kept tells of executables, units a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 import msgspec
@@ -17,7 +17,9 @@ from agent.document import Outcome
 from agent.host import Host
 from agent.kernel.fold import Observation, fold
 from agent.kernel.monitor import Window, open_window
+from agent.kernel.probes import Event
 from agent.kernel.probes.file_open import DELETED, FileOpen
+from agent.kernel.source import ProbeStats
 from agent.model.asset import FileUse
 from agent.model.inventory import Entry
 from agent.model.location import Location
@@ -25,6 +27,7 @@ from agent.procfs.cgroup import Placement
 from agent.scanners import Scan, Spec
 
 SECTION = "observed_files"
+PROBE = "file_open"
 SPEC = Spec(
     detector=1,
     reads=("open, openat, openat2 and creat of files named like keys and certificates, by eBPF",),
@@ -59,12 +62,21 @@ class Watch:
         """End at the look at which it says yes."""
         self._window.stop_when(is_unwanted)
 
-    def placement(self, event: FileOpen) -> Placement:
+    @property
+    def refused(self) -> dict[str, str]:
+        """Probes of which nothing could be attached, and why."""
+        return self._window.refused
+
+    def stats(self) -> tuple[ProbeStats, ...]:
+        """One account for each probe at work; final once `scan` has ended."""
+        return self._window.stats()
+
+    def placement(self, event: Event) -> Placement:
         """The unit and container of the process that an event tells of."""
         return self._placements.of(event.cgroup_id)
 
-    def scan(self, see: Callable[[FileOpen], None] = lambda _event: None) -> Scan:
-        """Watch until the window is over; every event is shown to `see` as it comes."""
+    def scan(self, see: Callable[[Event], None] = lambda _event: None) -> Scan:
+        """Watch until the window is over; every event is shown to `see` as it comes, opens are folded."""
         labels: dict[str, Placement] = {}
 
         def label(event: FileOpen) -> str:
@@ -77,18 +89,20 @@ class Watch:
         self._account(scan, folded.overflow)
         return scan
 
-    def _shown(self, see: Callable[[FileOpen], None]) -> Iterator[FileOpen]:
+    def _shown(self, see: Callable[[Event], None]) -> Iterator[FileOpen]:
         for event in self._window.events():
+            see(event)
             if isinstance(event, FileOpen):
-                see(event)
                 # An upgraded program is still that program; its key must not change with it.
                 exe = None if event.exe is None else event.exe.removesuffix(DELETED)
                 yield msgspec.structs.replace(event, exe=exe)
 
     def _account(self, scan: Scan, overflow: int) -> None:
-        """What the window did not see goes into the coverage."""
-        refused = dict(self._window.refused)
+        """What the window did not see of opens goes into the coverage."""
+        refused = {name: reason for name, reason in self._window.refused.items() if name == PROBE}
         for stats in self._window.stats():
+            if stats.probe != PROBE:
+                continue
             # Nothing seen in a second says less than nothing seen in an hour.
             asked = "" if self._duration_s is None else f", for {self._duration_s:g} s"
             scan.rung = stats.rung + asked
@@ -103,13 +117,23 @@ class Watch:
             scan.rung_reason = "; ".join(f"{name}: {reason}" for name, reason in sorted(refused.items()))
 
 
-def open_watch(host: Host, duration_s: float | None, *, is_folding: bool) -> Watch:
+def open_watch(
+    host: Host,
+    duration_s: float | None,
+    *,
+    is_folding: bool,
+    probes: Sequence[str] = (PROBE,),
+) -> Watch:
     """Attach the probes and begin. With `is_folding` the kernel counts repeated opens and reports one.
+
+    Args:
+        duration_s: None is until somebody stops it.
+        probes: by name; only opens are folded.
 
     Raises:
         PrivilegeError, KernelError, AttachError: nothing can be watched; the message says why and what to do.
     """
-    window = open_window(host, ("file_open",), duration_s=duration_s, is_folding=is_folding)
+    window = open_window(host, probes, duration_s=duration_s, is_folding=is_folding)
     return Watch(host, window, duration_s)
 
 

@@ -10,6 +10,9 @@ from contextlib import suppress
 
 from agent import errors
 
+# Names of standard output. The second is a link, and its target may be a pipe, which no file replaces.
+STANDARD = ("-", "/dev/stdout")
+
 
 def plain(words: str) -> str:
     """Words for a terminal: control characters of names found on the host are shown, not obeyed."""
@@ -57,7 +60,22 @@ def put(data: bytes) -> None:
         os.close(nowhere)
         if isinstance(error, BrokenPipeError):
             raise
-        raise errors.OutputError(f"cannot write to standard output: {_why(error)}") from error
+        raise errors.OutputError(f"cannot write to standard output: {why(error)}") from error
+
+
+def deliver(data: bytes, path: str | None) -> None:
+    """One whole document to where somebody wants it: to standard output, or in place of a file.
+
+    Args:
+        path: None, or a name of standard output, or the file.
+
+    Raises:
+        BrokenPipeError, OutputError, UsageError: see `put` and `write_whole`.
+    """
+    if path is None or path in STANDARD:
+        put(data)
+    else:
+        write_whole(path, data)
 
 
 def write_whole(path: str, data: bytes) -> None:
@@ -70,7 +88,7 @@ def write_whole(path: str, data: bytes) -> None:
     try:
         _write_whole(path, data)
     except OSError as error:
-        raise errors.OutputError(f"cannot write {path}: {_why(error)}") from error
+        raise errors.OutputError(f"cannot write {path}: {why(error)}") from error
 
 
 def _write_whole(path: str, data: bytes) -> None:
@@ -95,5 +113,6 @@ def _write_whole(path: str, data: bytes) -> None:
                 os.unlink(beside)
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
+    """The kernel's reason, in lower case."""
     return (error.strerror or str(error)).lower()

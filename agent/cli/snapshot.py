@@ -22,6 +22,7 @@ import msgspec
 
 from agent import cli, document, errors, formats, output, tracer
 from agent import run as conductor
+from agent.cli import _options
 from agent.host import Host
 from agent.model import canonical
 from agent.model.inventory import SectionState
@@ -33,37 +34,26 @@ SNAPSHOT_VERSION = "1.0"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """What, where to, and how."""
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", help="write there in one step, 0600 (default: stdout)"
-    )
-    parser.add_argument(
-        "-f", "--format", default="json-pretty", help="json-pretty (default), json-stream, summary"
-    )
+    _options.add_output(parser, "snapshot")
     parser.add_argument(
         "--scanner", action="append", metavar="NAME", help="run this scanner only; repeatable"
     )
-    parser.add_argument(
-        "--no-redact", action="store_true", help="print home directories and users as they are"
-    )
-    parser.add_argument("--strict", action="store_true", help="exit 6 when coverage is partial")
-    parser.add_argument("-q", "--quiet", action="store_true", help="only errors on stderr")
+    _options.add_redaction(parser)
+    _options.add_words(parser)
+    _options.add_strict(parser, "coverage is partial")
     parser.add_argument("--root", default="/", metavar="DIR", help="look at the host below this directory")
 
 
 def run(args: argparse.Namespace) -> int:
     """Look once and print."""
-    render = formats.choose(args.format, "document").document
+    render = formats.document(args.format, "snapshot")
     chosen = conductor.choose(args.scanner)
     if not os.path.isdir(args.root):
         raise errors.UsageError(f"{args.root} is no directory")
     host = Host(args.root)
     redaction: Redaction = Truth() if args.no_redact else Printed(People.of(host))
     snapshot, draft = _look(host, chosen, redaction)
-    data = render(snapshot)
-    if args.output is None:
-        output.put(data)
-    else:
-        output.write_whole(args.output, data)
+    output.deliver(render(snapshot), args.output)
     is_hidden = cli.say_hidden(draft.sections, is_quiet=args.quiet)
     if snapshot.get("processes") == []:
         _doubt_nothing(host, draft.sections["processes"])

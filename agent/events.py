@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How does an event of the kernel look to who reads it? The keys that users' scripts know, then ours.
+
+crypto-tracer's users read events with jq, Python and SIEMs: its keys come first, with its types, and are
+always there. Redaction comes last, after every filter was asked about the truth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from agent.host import Host
+from agent.kernel.probes import Event
+from agent.procfs.cgroup import Placement
+from agent.redact import Redaction
+
+_ALWAYS = ("event_type", "timestamp", "pid", "uid", "process", "exe")
+# Keys of crypto-tracer's documents beyond those, by event type; what is not known of them is null.
+_KNOWN = {
+    "file_open": ("file", "file_type", "flags", "result"),
+    "lib_load": ("library", "library_name"),
+    "process_exec": ("ppid", "cmdline"),
+    "process_exit": ("exit_code",),
+}
+# How the kernel half tells processes and equal events apart, and what is printed in another form: readers
+# join by pid, exe and time.
+_INTERNAL = ("fold_key", "start_ns", "cgroup_id", "mount_ns", "argv")
+_PATHS = ("exe", "file", "file_raw", "library", "cwd")
+# In a command line a path ends where a shell, a list of paths or a form NAME=VALUE ends it.
+_PATH_IN_WORDS = re.compile(r"/[^\s:;,='\"`|&<>(){}\[\]]*")
+
+
+def types_with(key: str) -> set[str]:
+    """Types of events that are about such a thing."""
+    return {name for name, keys in _KNOWN.items() if key in keys}
+
+
+class Printer:
+    """Prints events of one host for one reader."""
+
+    def __init__(
+        self,
+        host: Host,
+        redaction: Redaction,
+        *,
+        placement: Callable[[Event], Placement],
+    ) -> None:
+        """Make ready.
+
+        Args:
+            host: knows the names of users.
+            redaction: what the reader may not see.
+            placement: unit and container of an event's process.
+        """
+        self._host = host
+        self._redaction = redaction
+        self._placement = placement
+
+    def document(self, event: Event) -> dict[str, Any]:
+        """The event as it is printed."""
+        known: dict[str, Any] = msgspec.to_builtins(event, builtin_types=(bytes,))
+        kind = known["event_type"]
+        self._redact(known)
+        for name in _INTERNAL:
+            known.pop(name, None)
+        document = {key: known.pop(key, getattr(event, key, None)) for key in _ALWAYS + _KNOWN.get(kind, ())}
+        document |= known
+        placement = self._placement(event)
+        document["unit"] = placement.label
+        if placement.container is not None:
+            document["container"] = placement.container
+        document["user"] = self._redaction.name(self._host.user(event.uid))
+        return document
+
+    def _redact(self, known: dict[str, Any]) -> None:
+        raw = known.get("file")
+        for name in _PATHS:
+            if isinstance(known.get(name), str):
+                known[name] = self._redaction.path(known[name])
+        if known.get("file") != raw:
+            # `../alice/x` names whom the path no longer does.
+            known.pop("file_raw", None)
+
+
+def _redact_command(words: str, redaction: Redaction) -> str:
+    """A command line with every path in it hidden, wherever in an argument it begins."""
+
+    def hide(match: re.Match[str]) -> str:
+        # `file:///home/alice` and `//home/alice` lead there too.
+        slashes = len(match[0]) - len(match[0].lstrip("/"))
+        return "/" * (slashes - 1) + redaction.path(match[0][slashes - 1 :])
+
+    return _PATH_IN_WORDS.sub(hide, words)
