@@ -17,8 +17,8 @@ from agent.document import Outcome
 from agent.host import Host
 from agent.kernel.fold import Observation, fold
 from agent.kernel.monitor import Window, open_window
-from agent.kernel.probes import Event
-from agent.kernel.probes.file_open import DELETED, FileOpen
+from agent.kernel.probes import DELETED, Event
+from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.source import ProbeStats
 from agent.model.asset import FileUse
 from agent.model.inventory import Entry

@@ -36,7 +36,13 @@ typedef unsigned long long event_u64;
 #define BASENAMES_MAX	    8
 #define DIRECTORIES_MAX	    8
 
+/* What of the arguments of a program is reported: the beginning. Those of a Java server have 3 KB. */
+#define ARGV_BYTES_MAX	    4096
+
 #define EVENT_FILE_OPEN	    1
+#define EVENT_LIB_LOAD	    2
+#define EVENT_PROCESS_EXEC  3
+#define EVENT_PROCESS_EXIT  4
 
 /* event_header.notes: what is not as it should be in this record. */
 #define NOTE_NAME_TRUNCATED \
@@ -45,6 +51,9 @@ typedef unsigned long long event_u64;
 #define NOTE_EXE_CUT	  0x4  /* the same of the executable */
 #define NOTE_EXE_DELETED  0x8  /* the executable has been removed, or never was in a file system */
 #define NOTE_FLAGS_UNREAD 0x10 /* the flags were in memory that could not be read (openat2) */
+#define NOTE_FILE_CUT	  0x20 /* as NOTE_BASE_CUT of a mapped file: only its last component is here */
+#define NOTE_FILE_DELETED 0x40 /* as NOTE_EXE_DELETED of a mapped file */
+#define NOTE_ARGV_CUT	  0x80 /* the arguments are longer than ARGV_BYTES_MAX, or could not be read */
 
 /* Before every event. 72 bytes. */
 struct event_header {
@@ -77,6 +86,52 @@ struct file_open {
 	event_u32 name_bytes;
 	event_u32 base_bytes;
 	event_u32 exe_bytes;
+};
+
+/*
+ * Which file it is. An inode's number may be given to another file once this one is deleted, and a
+ * file may be written over: the generation tells the first, the change time (ctime, which no
+ * program can set) both.
+ */
+struct file_identity {
+	event_u64 inode;
+	event_u64 changed_ns; /* CLOCK_REALTIME */
+	event_u32 device;     /* of its file system, as the kernel packs it: 12 and 20 bits */
+	event_u32 generation;
+};
+
+/*
+ * The first executable mapping of a file in a process, by mmap(2), seen as it returns. 120 bytes,
+ * then the file and the executable, each as components from the last to the first.
+ */
+struct lib_load {
+	struct event_header header;
+	struct file_identity file;
+	event_u64 address; /* of the mapping */
+	event_u64 length;  /* of the mapping, as it was asked for */
+	event_u32 file_bytes;
+	event_u32 exe_bytes;
+};
+
+/*
+ * A process has become another program, by execve(2) or execveat(2). 88 bytes, then the arguments,
+ * each with its NUL, and the executable.
+ */
+struct process_exec {
+	struct event_header header;
+	event_u32 ppid; /* 0: outside of the agent's pid namespace */
+	event_u32 argv_bytes;
+	event_u32 exe_bytes;
+	event_u32 reserved;
+};
+
+/* The last thread of a process has ended. 88 bytes, then the executable. */
+struct process_exit {
+	struct event_header header;
+	event_u32 ppid;
+	event_u32 status; /* as wait(2) gives it */
+	event_u32 exe_bytes;
+	event_u32 reserved;
 };
 
 /* Bytes and the mask of those that count. */

@@ -15,26 +15,38 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from agent.kernel.event import NameFilter
+from agent.kernel.event import (
+    EVENT_HEADER,
+    NOTE_EXE_CUT,
+    NOTE_EXE_DELETED,
+    MalformedEventError,
+    NameFilter,
+    split_components,
+)
 from agent.model import canonical
+
+DELETED = " (deleted)"
+"""After the name of a file that has none any more, as in /proc."""
+
+_NO_NAMES = NameFilter()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """What a probe is, without loading it."""
 
-    names: NameFilter
-    """Which names of files the kernel half reports; everything else stays in the kernel."""
     needs: tuple[str, ...]
     """Capabilities, for people."""
     kernel: str
     """The oldest kernel, for people; what counts is whether this one accepts it."""
     cost: str
     """What it costs the processes of the host, measured, for people."""
+    names: NameFilter = _NO_NAMES
+    """Which names of files the kernel half reports, where it goes by names; all else stays in the kernel."""
     flags_ignored: int = 0
     """Opens with any of these O_* flags stay in the kernel."""
     can_fold: bool = False
@@ -81,6 +93,54 @@ def timestamp(epoch_ns: int) -> str:
     """`canonical.timestamp`, quick for a stream, whose events share their seconds: 0.4 us instead of 2."""
     epoch_s, rest_ns = divmod(epoch_ns, 1_000_000_000)
     return f"{_second(epoch_s)}{rest_ns // 1000:06}Z"
+
+
+class Origin(NamedTuple):
+    """The fields of an event that its header holds, as they come out of it, and how to read the rest."""
+
+    kind: int
+    notes: int
+    fields: dict[str, Any]
+
+
+def origin(record: bytes, wall_offset_ns: int) -> Origin:
+    """Who caused an event and when, without its executable.
+
+    Raises:
+        MalformedEventError: the record is shorter than a header.
+    """
+    if len(record) < EVENT_HEADER.size:
+        raise MalformedEventError(f"a record of {len(record)} bytes; a header has {EVENT_HEADER.size}")
+    time_ns, start_ns, cgroup_id, _, tgid, tid, uid, gid, mount_ns, kind, notes, comm = (
+        EVENT_HEADER.unpack_from(record)
+    )
+    return Origin(
+        kind,
+        notes,
+        {
+            "timestamp": timestamp(time_ns + wall_offset_ns),
+            "pid": tgid,
+            "tid": tid,
+            "uid": uid,
+            "gid": gid,
+            "process": canonical.escape_bytes(comm.partition(b"\0")[0]),
+            "cgroup_id": cgroup_id,
+            "mount_ns": mount_ns,
+            "start_ns": start_ns,
+        },
+    )
+
+
+def executable(components: bytes, notes: int) -> str | None:
+    """`exe` of an event: absent where the process has none, or its path could not be read whole.
+
+    Raises:
+        MalformedEventError: the components do not end.
+    """
+    if not components or notes & NOTE_EXE_CUT:
+        return None
+    path = canonical.escape_bytes(b"/".join([b"", *split_components(components)]))
+    return path + DELETED if notes & NOTE_EXE_DELETED else path
 
 
 class Probe(Protocol):

@@ -16,15 +16,13 @@ from agent.kernel.event import (
     FILE_OPEN,
     NAME_BYTES_MAX,
     NOTE_BASE_CUT,
-    NOTE_EXE_CUT,
-    NOTE_EXE_DELETED,
     NOTE_FLAGS_UNREAD,
     NOTE_NAME_TRUNCATED,
     MalformedEventError,
     NameFilter,
     split_components,
 )
-from agent.kernel.probes import Event, Spec, timestamp
+from agent.kernel.probes import Event, Spec, executable, timestamp
 from agent.model import canonical
 
 SPEC = Spec(
@@ -72,8 +70,6 @@ _FLAGS = sorted(
 # The fourth value of the two bits is accepted by Linux: it checks for both permissions and allows only
 # ioctl(2).
 _ACCESS = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_WRONLY|O_RDWR")
-
-DELETED = " (deleted)"
 
 
 class FileOpen(Event, kw_only=True, frozen=True, tag="file_open"):
@@ -163,11 +159,6 @@ def decode(record: bytes, wall_offset_ns: int) -> FileOpen:
         )
     name = record[FILE_OPEN.size : name_end]
     base = None if notes & NOTE_BASE_CUT else split_components(record[name_end:base_end])
-    exe = (
-        b"/".join([b"", *split_components(record[base_end:])])
-        if exe_bytes and not notes & NOTE_EXE_CUT
-        else b""
-    )
     path = resolve(base, name)
     file = canonical.escape_bytes(path)
     return FileOpen(
@@ -177,7 +168,7 @@ def decode(record: bytes, wall_offset_ns: int) -> FileOpen:
         uid=uid,
         gid=gid,
         process=canonical.escape_bytes(comm.partition(b"\0")[0]),
-        exe=(canonical.escape_bytes(exe) + (DELETED if notes & NOTE_EXE_DELETED else "")) if exe else None,
+        exe=executable(record[base_end:], notes),
         cgroup_id=cgroup_id,
         mount_ns=mount_ns,
         start_ns=start_ns,
