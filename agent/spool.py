@@ -259,6 +259,40 @@ class Spool:
         self._state.write(_COUNTER, _framed(canonical.encode(counts)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Glimpse:
+    """What a spool holds, for people."""
+
+    counts: Counts
+    is_waiting: bool
+    """Whether a state waits to be posted."""
+    damaged: tuple[str, ...]
+    """Files that are not whole; the next run sets them aside and says so."""
+
+
+def glimpse(state: StateDirectory) -> Glimpse:
+    """What is there, without changing or locking anything.
+
+    Raises:
+        StateError: the directory cannot be read or trusted.
+    """
+    held = state.read(_SPOOL, _SPOOL_BYTES_MAX)
+    counted = state.read(_COUNTER, _COUNTER_BYTES_MAX)
+    damaged = [
+        name for name, data in ((_SPOOL, held), (_COUNTER, counted)) if data and _unframed(data) is None
+    ]
+    counts = Counts()
+    body = None if counted is None else _unframed(counted)
+    if body is not None:
+        try:
+            counts = msgspec.json.decode(body, type=Counts)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            damaged.append(_COUNTER)
+    return Glimpse(
+        counts=counts, is_waiting=held is not None and _SPOOL not in damaged, damaged=tuple(sorted(damaged))
+    )
+
+
 def _framed(body: bytes) -> bytes:
     """One line with the checksum, then the bytes: `tail -n +2 spool | jq .` reads it."""
     return _MAGIC + canonical.digest(body).encode() + b"\n" + body

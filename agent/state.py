@@ -5,6 +5,8 @@
     enrolment.json      what enrolment gave us (agent.enrolment)
     counter             the number of the last post, and what was lost (agent.spool)
     spool               the latest state, until the collector has it (agent.spool)
+    memory              what was seen in use lately (agent.memory)
+    last_post.json      what became of the last post (agent.last_post)
     quarantine/         files that turned out damaged or refused, a few of them, for people to look at
 
 The directory is opened once and everything is done relative to its descriptor. It must be ours and writable

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,9 @@ _VIRTUAL = """
 _LOCAL_TYPES = frozenset(_LOCAL.split())
 _VIRTUAL_TYPES = frozenset(_VIRTUAL.split())
 _OCTAL = re.compile(rb"\\([0-7]{3})")
+# Numbers until Linux 5.8, words since. With `noaccess` (1) processes are listed, and each says who may look.
+_HIDEPID = re.compile(rb"\bhidepid=(2|4|invisible|ptraceable)\b")
+_GID = re.compile(rb"\bgid=([0-9]{1,10})\b")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,22 @@ def _parse_line(line: bytes) -> Mount | None:
     point = _OCTAL.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), fields[4])
     device = (int(major), int(minor))
     return Mount(int(fields[0]), int(fields[1]), os.fsdecode(point), os.fsdecode(fs_type), device)
+
+
+def hides_processes(page: bytes, groups: Collection[int]) -> bool:
+    """Whether /proc does not list the processes of others to those without CAP_SYS_PTRACE (proc(5), hidepid).
+
+    Args:
+        page: the whole page. What is mounted last on /proc is what stands there.
+        groups: those of the reader; one group is excepted.
+    """
+    options = [line.partition(b" - ")[2] for line in page.split(b"\n") if b" / /proc " in line]
+    hidden = _HIDEPID.search(options[-1]) if options and options[-1].startswith(b"proc ") else None
+    if hidden is None:
+        return False
+    excepted = _GID.search(options[-1])
+    # Without the option it is group 0; `ptraceable` excepts nobody.
+    return hidden[1] in (b"4", b"ptraceable") or (int(excepted[1]) if excepted else 0) not in groups
 
 
 class MountTable:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from agent import enrolment, errors
+from agent import enrolment, errors, last_post
 from agent.document import Draft
 from agent.identity import load_key
 from agent.model import canonical, limits, wire
@@ -81,7 +81,23 @@ class _Post:
         self.spool = Spool(context.state, key)
 
     def deliver(self, spooled: Spooled) -> Receipt:
-        """Post until a 2xx; once more with a changed CA, when it is one that was announced."""
+        """Post until a 2xx, and note for people what became of it."""
+        try:
+            receipt = self._deliver_trusting(spooled)
+        except errors.AgentError as error:
+            last_post.note_failure(self._state, self._clock_ns(), str(error))
+            raise
+        last_post.note_delivery(
+            self._state,
+            self._clock_ns(),
+            outcome=receipt.outcome,
+            seq=receipt.seq,
+            next_post_s=receipt.next_post_s,
+        )
+        return receipt
+
+    def _deliver_trusting(self, spooled: Spooled) -> Receipt:
+        """Once more with a changed CA, when it is one that was announced."""
         from agent import tls
 
         try:

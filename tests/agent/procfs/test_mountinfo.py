@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.procfs.mountinfo import MountTable, parse_mountinfo
+from agent.procfs.mountinfo import MountTable, hides_processes, parse_mountinfo
 
 PAGE = b"""\
 1 1 0:2 / / rw - rootfs rootfs rw
@@ -141,3 +141,57 @@ def test_the_kernel_gives_the_same_answer(tmp_path: Path) -> None:
         assert mount is not None
         # stat(1) calls all ext file systems by one name.
         assert mount.fs_type == theirs or theirs.startswith(mount.fs_type[:3]), path
+
+
+@pytest.mark.parametrize(
+    ("options", "hides", "hides_from_group_7"),
+    [
+        (b"rw", False, False),
+        (b"rw,hidepid=0", False, False),
+        (b"rw,hidepid=noaccess", False, False),
+        (b"rw,hidepid=2", True, True),
+        (b"rw,hidepid=invisible", True, True),
+        (b"rw,gid=7,hidepid=invisible", True, False),
+        (b"rw,gid=7,hidepid=ptraceable", True, True),
+        (b"rw,hidepid=4", True, True),
+    ],
+)
+def test_proc_hides_processes_where_it_is_mounted_so(
+    options: bytes, hides: bool, hides_from_group_7: bool
+) -> None:
+    """Pages of Linux 5.4 and 6.18, which write numbers and words."""
+    page = PAGE + b"63 23 0:39 / /proc rw,nosuid - proc proc " + options + b"\n"
+
+    assert hides_processes(page, [100]) is hides
+    assert hides_processes(page, [100, 7]) is hides_from_group_7
+
+
+def test_group_0_is_excepted_where_no_other_is_named() -> None:
+    """The kernel's default (proc(5), gid=)."""
+    page = PAGE + b"63 23 0:39 / /proc rw - proc proc rw,hidepid=invisible\n"
+
+    assert not hides_processes(page, [0])
+    assert not hides_processes(page + b"64 63 0:40 / /proc rw - proc proc rw\n", [100])
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("option", ["0", "1", "2", "4"])
+@pytest.mark.parametrize("gid", ["0", "65534"])
+def test_the_kernel_agrees_who_sees_whom(option: str, gid: str) -> None:
+    """Asked by nobody, who either sees process 1 in /proc or does not."""
+    if shutil.which("unshare") is None or shutil.which("setpriv") is None:
+        pytest.skip("unshare or setpriv is not installed")
+    script = (
+        f"mount -o remount,hidepid={option},gid={gid} /proc || exit 77; cat /proc/self/mountinfo;"
+        " setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all"
+        " sh -c 'test -d /proc/1 && echo SEEN || echo HIDDEN'; exit 0"
+    )
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script], check=False, capture_output=True
+    )
+    if done.returncode:
+        pytest.skip(f"/proc cannot be remounted: {done.stderr.decode().strip()}")
+
+    page, _, answer = done.stdout.strip().rpartition(b"\n")
+
+    assert hides_processes(page, [65534]) is (answer == b"HIDDEN")

@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.procfs.status import CAP_SYS_PTRACE, Status, parse_status
+from agent.procfs.status import (
+    CAP_SYS_PTRACE,
+    CAPABILITIES,
+    Privileges,
+    Status,
+    parse_privileges,
+    parse_status,
+)
 
 PAGE = b"""\
 Name:\tfleet-agent
@@ -24,6 +32,10 @@ CapInh:\t0000000000000000
 CapPrm:\t000001ffffffffff
 CapEff:\t0000000000080004
 CapBnd:\t000001ffffffffff
+CapAmb:\t0000000000000000
+NoNewPrivs:\t0
+Seccomp:\t0
+Seccomp_filters:\t0
 """
 
 
@@ -50,8 +62,9 @@ def test_a_page_without_a_field_gives_none(missing: bytes) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_survived(page: bytes) -> None:
     """A fixture may be anything."""
-    parse_status(page)
-    parse_status(PAGE + page)
+    for parse in (parse_status, parse_privileges):
+        parse(page)
+        parse(PAGE + page)
 
 
 def test_this_process() -> None:
@@ -60,3 +73,38 @@ def test_this_process() -> None:
 
     assert status is not None
     assert (status.uid, status.gid) == (os.geteuid(), os.getegid())
+
+
+def test_a_page_tells_what_could_be_given_too() -> None:
+    """What the bounding set lacks no unit and no sudo gives."""
+    page = PAGE.replace(b"CapBnd:\t000001ff", b"CapBnd:\t00000000").replace(b"CapAmb:\t00", b"CapAmb:\t04")
+    page = page.replace(b"NoNewPrivs:\t0", b"NoNewPrivs:\t1").replace(b"Seccomp:\t0", b"Seccomp:\t2")
+
+    found = parse_privileges(page)
+
+    assert found == Privileges(0x80004, 0xFFFFFFFF, 0x04 << 56, no_new_privs=True, is_filtered=True)
+    assert found.may("CAP_SYS_PTRACE")
+    assert not found.may("CAP_BPF")
+    assert found.could("CAP_SYS_PTRACE")
+    assert not found.could("CAP_BPF")
+
+
+def test_an_old_kernel_s_page_is_read_too() -> None:
+    """CapAmb came with Linux 4.3, NoNewPrivs with 4.10."""
+    old = b"".join(
+        line for line in PAGE.splitlines(keepends=True) if not line.startswith((b"CapAmb", b"NoNew"))
+    )
+
+    assert parse_privileges(old) == parse_privileges(PAGE)
+    assert parse_privileges(PAGE.replace(b"CapBnd", b"Other")) is None
+
+
+def test_the_numbers_are_those_of_the_kernel_s_headers() -> None:
+    """Against the C library's own copy of include/uapi/linux/capability.h."""
+    header = Path("/usr/include/linux/capability.h")
+    if not header.is_file():
+        pytest.skip(f"{header} is not installed")
+
+    defined = dict(re.findall(r"^#define (CAP_[A-Z_]+)\s+([0-9]+)$", header.read_text(), re.MULTILINE))
+
+    assert {name: int(defined[name]) for name in CAPABILITIES} == CAPABILITIES

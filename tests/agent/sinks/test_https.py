@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agent import enrolment, errors
+from agent import enrolment, errors, last_post
 from agent.identity import HostKey
 from agent.model import canonical, limits, wire
 from agent.model.inventory import decode_manifest
@@ -191,7 +191,7 @@ def test_what_compresses_like_a_bomb_is_sent_as_it_is(context: Context, server: 
 
 
 def test_what_did_not_arrive_waits_and_is_resumed_to_the_byte(
-    context: Context, server: Server, collects: Collects, spool: Spool
+    context: Context, state: StateDirectory, server: Server, collects: Collects, spool: Spool
 ) -> None:
     """The same number with the same manifest: a lost reply is no second state."""
     collects.script = [Reply(503, b"", {"Retry-After": "7"})]
@@ -199,6 +199,7 @@ def test_what_did_not_arrive_waits_and_is_resumed_to_the_byte(
         send(context, "libssl")
     assert caught.value.retry_after_s == 7
     assert spool.load() is not None
+    assert "503" in (last_post.load(state).failure or "")
 
     receipt = https.resume(context)
 
@@ -206,6 +207,8 @@ def test_what_did_not_arrive_waits_and_is_resumed_to_the_byte(
     assert receipt.seq == 1
     assert server.requests[0].body == server.requests[1].body
     assert https.resume(context) is None
+    noted = last_post.load(state)
+    assert (noted.outcome, noted.seq, noted.failure) == (receipt.outcome, 1, None)
 
 
 def test_a_reply_that_was_lost_is_asked_for_again(
