@@ -47,6 +47,7 @@ _FUNCTIONS = {
     "bpf_object__next_program": (_P, [_P, _P]),
     "bpf_object__next_map": (_P, [_P, _P]),
     "bpf_program__name": (_S, [_P]),
+    "bpf_program__section_name": (_S, [_P]),
     "bpf_program__set_autoload": (_I, [_P, ctypes.c_bool]),
     "bpf_program__fd": (_I, [_P]),
     "bpf_program__attach": (_P, [_P]),
@@ -193,6 +194,10 @@ class Library:
     def programs(self, opened: Pointer) -> dict[str, Pointer]:
         """Programs of an object by name, in the order of its file."""
         return dict(self._walk(opened, "program"))
+
+    def section(self, program: Pointer) -> str:
+        """What a program is for, in its object's words: `tracepoint/syscalls/sys_exit_openat`."""
+        return str(self._c.bpf_program__section_name(program).decode())
 
     def set_autoload(self, program: Pointer, *, autoload: bool) -> None:
         """Whether loading the object loads this program."""

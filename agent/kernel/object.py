@@ -67,6 +67,11 @@ class BpfObject:
         """Names of its programs."""
         return tuple(self._programs)
 
+    @property
+    def sections(self) -> dict[str, str]:
+        """What each program is for: `tracepoint/syscalls/sys_exit_openat`."""
+        return {name: self._library.section(program) for name, program in self._programs.items()}
+
     def set_settings(self, data: bytes) -> None:
         """Write .rodata, before loading.
 

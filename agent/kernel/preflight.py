@@ -20,7 +20,7 @@ CAP_PERFMON = 38
 CAP_BPF = 39
 
 BTF = "/sys/kernel/btf/vmlinux"
-# Where libbpf looks for tracepoints; the second wins when it is there.
+# Where libbpf looks for tracepoints.
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 # The inode of the first pid namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
@@ -70,14 +70,18 @@ def load_reason(error: BpfError) -> str:
     return error.reason
 
 
+def tracefs(host: Host) -> str:
+    """Where libbpf looks for tracepoints: below debugfs if that is there, and then nowhere else."""
+    return TRACEFS[1] if host.exists(TRACEFS[1]) else TRACEFS[0]
+
+
 def attach_reason(host: Host, error: BpfError) -> str:
     """Why a program could not be attached."""
     if error.number not in (errno.ENOENT, errno.EACCES):
         return error.reason
     if error.number == errno.EACCES:
         return f"{error.reason}; grant CAP_DAC_READ_SEARCH to read tracepoints' numbers"
-    # libbpf prefers the one below debugfs, and does not fall back.
-    used = TRACEFS[1] if host.exists(TRACEFS[1]) else TRACEFS[0]
+    used = tracefs(host)
     if not host.exists(f"{used}/events"):
         return f"tracefs is not mounted; run: mount -t tracefs tracefs {TRACEFS[0]}"
     if not host.exists(f"{used}/events/syscalls"):
