@@ -34,6 +34,17 @@ class Collector(Struct, frozen=True, kw_only=True):
     """For connecting, and for each read and write."""
 
 
+class Budget(Struct, frozen=True, kw_only=True):
+    """[budget]: what one look at the host may take. A scanner that needs more fails with that reason."""
+
+    time_s: Annotated[int, Meta(ge=1, le=86_400)] = 900
+    """For all scanners together. A server with a thousand processes takes seconds; this is for a sick one."""
+    scanner_time_s: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    """For one of them."""
+    memory_mib: Annotated[int, Meta(ge=128, le=65_536)] = 512
+    """For the process that scans; it begins with about 50."""
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The top of the file. What a setting is for stands below it."""
 
@@ -46,3 +57,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     sinks: tuple[str, ...] = ("https",)
     """Where inventories go."""
     collector: Collector = Collector()
+    window_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    """Seconds for which `run` also watches the kernel, in each round; 0 for not at all."""
+    budget: Budget = Budget()

@@ -11,6 +11,7 @@ import pytest
 
 from agent import config, discover, errors, scanners, settings
 from agent.secret import Secret
+from agent.settings import Budget
 from agent.sinks import file as file_sink
 from agent.state import PATH_DEFAULT
 
@@ -92,6 +93,10 @@ def test_every_setting_can_be_given_in_the_environment_and_as_a_flag() -> None:
         "labels": "site=fra1, role=web",
         "scanners": ", ".join(discover.names(scanners)[:2]),
         "sinks": "https,file",
+        "window_s": "60",
+        "budget.time_s": "600",
+        "budget.scanner_time_s": "60",
+        "budget.memory_mib": "256",
         "collector.url": "https://c.example",
         "collector.pin": "sha256:00",
         "collector.ca_file": "/etc/ca.pem",
@@ -110,6 +115,7 @@ def test_every_setting_can_be_given_in_the_environment_and_as_a_flag() -> None:
     assert by_flags.settings.labels == {"site": "fra1", "role": "web"}
     assert by_flags.settings.scanners == tuple(discover.names(scanners)[:2])
     assert by_flags.settings.collector.timeout_s == 7
+    assert by_flags.settings.budget == Budget(time_s=600, scanner_time_s=60, memory_mib=256)
 
 
 def test_an_empty_variable_is_not_set(toml: Path) -> None:
@@ -131,7 +137,7 @@ def test_an_empty_variable_is_not_set(toml: Path) -> None:
         ),
         (
             "[sink.nowhere]\nx = 1\n",
-            "sink.nowhere.x: there is no such setting; there are: collector.ca_file, ",
+            "sink.nowhere.x: there is no such setting; there are: budget.memory_mib, ",
         ),
         ("sinks = ['https', 'syslog']\n", "there is no sink 'syslog'; there are: file, https, stdout"),
         ("scanners = ['certificats']\n", "there is no scanner 'certificats'; there are: "),
@@ -139,6 +145,9 @@ def test_an_empty_variable_is_not_set(toml: Path) -> None:
         ("sinks = 'https'\n", "sinks: Expected `array`, got `str`"),
         ("[collector]\ntimeout_s = '5'\n", "collector.timeout_s: Expected `int`, got `str`"),
         ("[collector]\ntimeout_s = 0\n", "collector.timeout_s: Expected `int` >= 1"),
+        ("[budget]\nmemory_mib = 16\n", "budget.memory_mib: Expected `int` >= 128"),
+        ("[budget]\ntime_s = 0\n", "budget.time_s: Expected `int` >= 1"),
+        ("window_s = 86401\n", "window_s: Expected `int` <= 86400"),
         ("[collector]\nproxy = 5\n", "collector.proxy: a text is expected"),
         ("collector = 'x'\n", ": collector: there is no such setting; "),
         ("state_dir = 'relative'\n", "state_dir: Expected `str` matching regex '^/'"),
