@@ -7,6 +7,7 @@ always there. Redaction comes last, after every filter was asked about the truth
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,15 @@ _INTERNAL = ("fold_key", "start_ns", "cgroup_id", "mount_ns", "argv")
 _PATHS = ("exe", "file", "file_raw", "library", "cwd")
 # In a command line a path ends where a shell, a list of paths or a form NAME=VALUE ends it.
 _PATH_IN_WORDS = re.compile(r"/[^\s:;,='\"`|&<>(){}\[\]]*")
+
+
+@functools.lru_cache
+def _shape(kind: type[Event]) -> tuple[str, tuple[tuple[str, object], ...]]:
+    """Its type's word, and the fields that are printed with their defaults, which are left out."""
+    fields = tuple(
+        (field.name, field.default) for field in msgspec.structs.fields(kind) if field.name not in _INTERNAL
+    )
+    return str(kind.__struct_config__.tag), fields
 
 
 def types_with(key: str) -> set[str]:
@@ -62,11 +72,12 @@ class Printer:
 
     def document(self, event: Event) -> dict[str, Any]:
         """The event as it is printed."""
-        known: dict[str, Any] = msgspec.to_builtins(event, builtin_types=(bytes,))
-        kind = known["event_type"]
+        kind, fields = _shape(type(event))
+        known: dict[str, Any] = {
+            name: value for name, default in fields if (value := getattr(event, name)) != default
+        }
+        known["event_type"] = kind
         self._redact(known)
-        for name in _INTERNAL:
-            known.pop(name, None)
         document = {key: known.pop(key, getattr(event, key, None)) for key in _ALWAYS + _KNOWN.get(kind, ())}
         document |= known
         placement = self._placement(event)

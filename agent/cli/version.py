@@ -11,7 +11,7 @@ import argparse
 import platform
 
 import agent
-from agent import output
+from agent import cli, output
 from agent.model.inventory import SCHEMA
 
 
@@ -21,6 +21,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    words = f"fleet-agent {agent.__version__} (document schema {SCHEMA}, Python {platform.python_version()})"
-    output.put(f"{words}\n".encode())
+    parts = f"(document schema {SCHEMA}, Python {platform.python_version()})"
+    output.put(f"{cli.program()} {agent.__version__} {parts}\n".encode())
     return 0
