@@ -64,6 +64,7 @@ class Host:
         self.root = os.path.realpath(root)
         self._prefix = "" if self.root == "/" else self.root
         self._parser = parser or InProcess()
+        self._relatives: set[int] = set()
 
     # -- paths
     # ---------------------------------------------------------------------------------------------------
@@ -129,6 +130,30 @@ class Host:
         except OSError as error:
             raise errors.host_error(error, path) from error
         return _Opened(fd)
+
+    def open_regular(self, path: str) -> int | None:
+        """A descriptor for reading of a regular file, the caller's to close; None where it is none.
+
+        No device, FIFO or socket is opened, however quickly somebody exchanges what a name stands for: the
+        file is held by a descriptor that opens nothing (O_PATH), looked at, and opened through that.
+
+        Raises:
+            HostError: the leaf that the kernel's answer means.
+        """
+        try:
+            held = os.open(self.outside(path), os.O_PATH | os.O_CLOEXEC)
+            try:
+                if not is_regular(os.fstat(held).st_mode):
+                    return None
+                through = f"/proc/self/fd/{held}"
+                try:
+                    return os.open(through, _OPEN_FLAGS | os.O_NOATIME)
+                except PermissionError:
+                    return os.open(through, _OPEN_FLAGS)
+            finally:
+                os.close(held)
+        except OSError as error:
+            raise errors.host_error(error, path) from error
 
     def _outside_parent(self, path: str) -> str:
         _check_name(path)
@@ -210,6 +235,15 @@ class Host:
     def own_pid(self) -> int:
         """This process in the host's /proc; 0 where the host is a directory."""
         return 0 if self._prefix else os.getpid()
+
+    @property
+    def own_pids(self) -> frozenset[int]:
+        """Processes of this very run of the agent in the host's /proc; none where the host is a directory."""
+        return frozenset() if self._prefix else frozenset((os.getpid(), *self._relatives))
+
+    def note_relative(self, pid: int) -> None:
+        """Another process belongs to this run: a child that looks for us, or for whom we look."""
+        self._relatives.add(pid)
 
     def pids(self) -> list[int]:
         """Process numbers in /proc, ascending. Raises HostError when /proc itself cannot be listed."""

@@ -118,6 +118,8 @@ def work(host: Host, chosen: Mapping[str, ModuleType], memory_mib: int, parent: 
     code = os.EX_SOFTWARE
     try:
         _settle(parent, memory_mib)
+        # Who waits for us has libraries of ours in its memory, too.
+        host.note_relative(parent)
         for module in chosen.values():
             is_spent = _answer(host, module, memory_mib, fd)
             if is_spent:

@@ -93,10 +93,10 @@ def survey(host: Host) -> tuple[Scan, list[Seen]]:
         found.absent = "/proc is not mounted"
         return found, []
     sight = _Sight(host, found, QueryReader(), MappedFiles(host, found.skip))
-    own_pid = host.own_pid
+    own_pids = host.own_pids
     for pid in pids:
         # The agent is not what it looks for; unpacked from one file, its libraries have new paths each time.
-        if pid != own_pid:
+        if pid not in own_pids:
             _look(sight, pid)
     _count_hidden(sight)
     found.rung = sight.reader.rung

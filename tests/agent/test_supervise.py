@@ -142,6 +142,18 @@ def test_an_entry_that_no_document_takes_costs_no_other() -> None:
     assert scan.skipped == {"too_large": 1}
 
 
+def test_who_waits_for_the_worker_is_known_to_it() -> None:
+    """The agent is not what it looks for, and now it is two processes."""
+
+    def tells(host: Host) -> Scan:
+        return Scan(live={str(pid): 1 for pid in host.own_pids})
+
+    scan = look(hostile=tells)["hostile"].scan
+    assert scan is not None
+    assert str(os.getpid()) in scan.live
+    assert len(scan.live) == 2
+
+
 # -- what is not
 
 
