@@ -19,7 +19,13 @@ Function = Callable[..., T]
 """(fd, path, *args) -> T: reads an open file by position (pread(2)); `path` is for messages.
 
 It is a function of a module; T is its return annotation and something that msgspec encodes and decodes, and
-so are the arguments. It raises HostError leaves alone: MalformedError where the bytes contradict themselves.
+so are the arguments, by their annotations. It raises HostError leaves alone: MalformedError where the bytes
+contradict themselves.
+
+Where it runs nothing can be opened or asked of the system any more, the modules of Python included. A file's
+size is `os.lseek(fd, 0, os.SEEK_END)`; fstat(2) is not always there. What is imported at first use (codecs
+are, and parts of `cryptography`) has to be used once before: its module may have a function `prepare()`,
+which is called, without arguments, before the process is made that runs the function.
 """
 
 
@@ -32,6 +38,11 @@ class Opened(NamedTuple):
 
 class Parser(Protocol):
     """One way to have files read."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Processes that it has made and that are still there; who looks at processes leaves them out."""
+        ...
 
     def parse(
         self, function: Function[T], files: Sequence[Opened], *args: object
@@ -52,6 +63,11 @@ class Parser(Protocol):
 
 class InProcess:
     """The function is called right here."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """See `Parser`: none."""
+        return frozenset()
 
     def parse(
         self, function: Function[T], files: Sequence[Opened], *args: object
