@@ -2,80 +2,80 @@
 """Which processes use cryptography at this moment? The part of a snapshot that users' scripts read.
 
 The keys and their meaning are those that the jq recipes, playbooks and Prometheus exporter of crypto-tracer's
-users rely on. What is compared, posted and judged is the inventory beside it.
+users rely on; ours come after them. What is compared, posted and judged is the inventory beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from agent import errors
-from agent.host import Host, text
-from agent.procfs.stat import parse_stat
-from agent.procfs.status import parse_status
+from agent.host import Host
+from agent.process import HeldFile, Process
 from agent.redact import Redaction
-from agent.scanners.processes import Seen
+from agent.selection import Selection
 
-_PAGE_BYTES_MAX = 64 * 1024
-# What crypto-tracer took for a cryptographic file that is held open.
-_SUFFIXES = (".pem", ".crt", ".cer", ".key", ".p12", ".pfx", ".jks", ".keystore")
 _DELETED = " (deleted)"
 
 
-def processes(host: Host, seen: list[Seen], redaction: Redaction) -> list[dict[str, Any]]:
-    """Processes that map a crypto library, by pid. One that has ended since is left out.
+def selected(found: Iterable[Process], selection: Selection) -> list[Process]:
+    """Those that were asked for, by their names as they are."""
+    return [
+        process
+        for process in found
+        if selection.admits(
+            pid=process.pid,
+            process=process.name,
+            libraries=(library.path for library in process.libraries),
+            files=(file.path for file in process.files),
+        )
+    ]
+
+
+def processes(found: Iterable[Process], host: Host, redaction: Redaction) -> list[dict[str, Any]]:
+    """Processes as they are printed, in the order given.
 
     Returns:
-        pid, name (comm), exe, running_as (login name), libraries (paths; ` (deleted)` after those replaced),
-        and open_crypto_files (paths of files held open, by suffix).
+        pid, name (comm), exe, running_as (login name), libraries (paths; ` (deleted)` after those that were
+        replaced) and open_crypto_files (paths of files held open, the same way). Then uid, unit and container
+        where there are such, and file_details where files are open: what each of them is.
     """
-    found = []
-    for process in seen:
-        try:
-            stat = parse_stat(host.read(f"/proc/{process.pid}/stat", _PAGE_BYTES_MAX))
-            status = parse_status(host.read(f"/proc/{process.pid}/status", _PAGE_BYTES_MAX))
-        except errors.HostError:
-            continue
-        if stat is None or status is None:
-            continue
-        libraries = {
-            redaction.path(text(mapped.path)) + (_DELETED if mapped.deleted else "")
-            for mapped in process.libraries
-        }
-        found.append(
-            {
-                "pid": process.pid,
-                "name": text(stat.name.decode("utf-8", "surrogateescape")),
-                "exe": redaction.path(text(process.exe)),
-                "running_as": redaction.name(host.user(status.uid)),
-                "libraries": sorted(libraries),
-                "open_crypto_files": sorted(_open_files(host, process.pid, redaction)),
-            }
-        )
-    return found
+    return [_process(process, host, redaction) for process in found]
 
 
-def summary(found: list[dict[str, Any]]) -> dict[str, int]:
+def _process(process: Process, host: Host, redaction: Redaction) -> dict[str, Any]:
+    printed: dict[str, Any] = {
+        "pid": process.pid,
+        "name": process.name,
+        "exe": redaction.path(process.exe),
+        "running_as": redaction.name(host.user(process.uid)),
+        "libraries": sorted({_path(held.path, redaction, held.deleted) for held in process.libraries}),
+        "open_crypto_files": sorted({_path(held.path, redaction, held.deleted) for held in process.files}),
+        "uid": process.uid,
+    }
+    if process.unit is not None:
+        printed["unit"] = process.unit
+    if process.container is not None:
+        printed["container"] = process.container
+    if process.files:
+        details = {_path(held.path, redaction, held.deleted): held for held in process.files}
+        printed["file_details"] = [_details(path, held) for path, held in sorted(details.items())]
+    return printed
+
+
+def _path(path: str, redaction: Redaction, is_deleted: bool) -> str:  # noqa: FBT001 - as the field is called
+    return redaction.path(path) + (_DELETED if is_deleted else "")
+
+
+def _details(path: str, held: HeldFile) -> dict[str, str]:
+    told = {"file": path, "file_type": held.file_type}
+    return told | ({} if held.file_kind is None else {"file_kind": held.file_kind})
+
+
+def summary(printed: list[dict[str, Any]]) -> dict[str, int]:
     """The three totals: processes listed, and the lengths of their lists added up."""
     return {
-        "total_processes": len(found),
-        "total_libraries": sum(len(process["libraries"]) for process in found),
-        "total_files": sum(len(process["open_crypto_files"]) for process in found),
+        "total_processes": len(printed),
+        "total_libraries": sum(len(process["libraries"]) for process in printed),
+        "total_files": sum(len(process["open_crypto_files"]) for process in printed),
     }
-
-
-def _open_files(host: Host, pid: int, redaction: Redaction) -> set[str]:
-    """Files of a process's descriptors that are called like keys or certificates, deleted ones too."""
-    found: set[str] = set()
-    try:
-        numbers = host.list_dir(f"/proc/{pid}/fd")
-    except errors.HostError:
-        return found
-    for number in numbers:
-        try:
-            target = host.read_link(f"/proc/{pid}/fd/{number}")
-        except errors.HostError:
-            continue
-        if target.removesuffix(_DELETED).lower().endswith(_SUFFIXES):
-            found.add(redaction.path(text(target)))
-    return found

@@ -2,32 +2,36 @@
 """Print what cryptography this host holds and uses now, and how far that could be seen.
 
 The document has the keys that users' scripts know (processes, summary) and beside them the whole inventory
-with its coverage. Works without root, and then says what it could not see; totals of 0 that mean nothing are
-exit code 3. Nothing is kept or sent.
+with its coverage. Filters choose the processes that are listed and counted; the inventory stays whole. Works
+without root, and then says what it could not see; totals of 0 that mean nothing are exit code 3. Nothing is
+kept or sent.
 
 Examples:
     fleet-agent snapshot | jq .summary
     fleet-agent snapshot --output /root/snapshot.json
     fleet-agent snapshot --format summary
-    fleet-agent snapshot --scanner certificates | jq '.inventory.manifest.sections'
+    fleet-agent snapshot --name nginx --library libssl | jq .processes
+    fleet-agent snapshot --scanner certificates --format inventory | jq .manifest.sections
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from agent import cli, document, errors, formats, output, tracer
+from agent import cli, document, errors, formats, guest, output, sandbox, supervise, tracer
 from agent import run as conductor
 from agent.cli import _options
+from agent.document import Outcome
 from agent.host import Host
 from agent.model import canonical
 from agent.model.inventory import SectionState
 from agent.redact import People, Printed, Redaction, Truth
-from agent.scanners import Scan, processes
+from agent.selection import Selection
 
 SNAPSHOT_VERSION = "1.0"
 
@@ -38,6 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scanner", action="append", metavar="NAME", help="run this scanner only; repeatable"
     )
+    _options.add_filters(
+        parser, "pid", "name", "library", "file",
+        meaning="A process is listed when all of them match: it, a library that it has mapped, a file that"
+        " it holds open.",
+    )  # fmt: skip
     _options.add_redaction(parser)
     _options.add_words(parser)
     _options.add_strict(parser, "coverage is partial")
@@ -48,13 +57,21 @@ def run(args: argparse.Namespace) -> int:
     """Look once and print."""
     render = formats.document(args.format, "snapshot")
     chosen = conductor.choose(args.scanner)
+    selection = Selection.of(args)
+    if "processes" not in chosen and not selection.is_everything:
+        raise errors.UsageError("filters choose processes; add --scanner processes")
     if not os.path.isdir(args.root):
         raise errors.UsageError(f"{args.root} is no directory")
-    host = Host(args.root)
-    redaction: Redaction = Truth() if args.no_redact else Printed(People.of(host))
-    snapshot, draft = _look(host, chosen, redaction)
+    tell = _say_nothing if args.quiet else cli.say
+    with sandbox.open_host(args.root) as host, guest.admit(exclusive=True, tell=tell):
+        outcomes = supervise.run_scanners(host, chosen)
+        redaction: Redaction = Truth() if args.no_redact else Printed(People.of(host))
+        draft = document.compose(host, outcomes, redaction)
+        snapshot = _snapshot(draft, outcomes, selection, host, redaction)
     output.deliver(render(snapshot), args.output)
     is_hidden = cli.say_hidden(draft.sections, is_quiet=args.quiet)
+    if args.verbose:
+        _tell_more(draft.sections)
     if snapshot.get("processes") == []:
         _doubt_nothing(host, draft.sections["processes"])
     return errors.EXIT_PARTIAL if args.strict and is_hidden else errors.EXIT_COMPLETE
@@ -76,28 +93,36 @@ def _doubt_nothing(host: Host, state: SectionState) -> None:
         raise errors.AgentError(f"totals of 0 mean nothing: the processes are {state.status}: {state.reason}")
 
 
-def _look(host: Host, chosen: dict[str, Any], redaction: Redaction) -> tuple[dict[str, Any], document.Draft]:
-    """The printed document, and the draft in it. Without the scanner `processes` it has no totals."""
-    seen: list[processes.Seen] = []
-    outcomes = conductor.run_scanners(host, {name: chosen[name] for name in chosen if name != "processes"})
-    if "processes" in chosen:
-        # Looked at once for both: what is listed and what is kept are of one moment.
-        outcomes["processes"] = conductor.run_one(processes.SPEC, lambda: _survey(host, seen))
-    draft = document.compose(host, outcomes, redaction)
+def _say_nothing(words: str) -> None:
+    """With --quiet."""
+
+
+def _snapshot(
+    draft: document.Draft,
+    outcomes: Mapping[str, Outcome],
+    selection: Selection,
+    host: Host,
+    redaction: Redaction,
+) -> dict[str, Any]:
+    """The printed document. Without the scanner `processes` it has no totals."""
     snapshot: dict[str, Any] = {
         "snapshot_version": SNAPSHOT_VERSION,
         "generated_at": draft.collected_at,
         "hostname": draft.host.hostname,
         "kernel": draft.host.kernel,
     }
-    if "processes" in chosen:
-        snapshot["processes"] = tracer.processes(host, seen, redaction)
+    if "processes" in outcomes:
+        scan = outcomes["processes"].scan
+        found = tracer.selected(scan.processes if scan else [], selection)
+        snapshot["processes"] = tracer.processes(found, host, redaction)
         snapshot["summary"] = tracer.summary(snapshot["processes"])
     snapshot["inventory"] = msgspec.Raw(canonical.encode(draft.sealed(canonical.encode(draft.manifest()))))
-    return snapshot, draft
+    return snapshot
 
 
-def _survey(host: Host, seen: list[processes.Seen]) -> Scan:
-    scan, found = processes.survey(host)
-    seen += found
-    return scan
+def _tell_more(sections: Mapping[str, SectionState]) -> None:
+    """Every section with the method that was used, and why no better one."""
+    for name, state in sections.items():
+        by = f" by {state.rung}" if state.rung else ""
+        why = f" ({state.rung_reason})" if state.rung_reason else ""
+        cli.say(f"{name}: {state.status}{by}{why}")
