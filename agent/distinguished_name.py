@@ -6,6 +6,7 @@ Spelled as `openssl x509 -nameopt RFC2253` does, so that an operator can compare
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 
@@ -57,6 +58,12 @@ _ENCODINGS = {
     0x1E: "utf-16-be",  # BMPString
 }
 _SPECIAL = re.compile(r'[,+"\\<>;\x00]')
+
+
+def prepare() -> None:
+    """Import the codecs, which Python does at first use; see `agent.parsing.Function`."""
+    for encoding in _ENCODINGS.values():
+        codecs.lookup(encoding)
 
 
 def format_name(element: der.Element) -> str:

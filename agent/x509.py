@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from agent import der
+from agent import der, distinguished_name
 from agent.distinguished_name import format_name
 from agent.model import canonical
 from agent.model.asset import Certificate, SignatureAlgorithm
@@ -33,6 +33,11 @@ _VERSION, _EXTENSIONS = 0xA0, 0xA3
 
 class MalformedCertificateError(ValueError):
     """The bytes are not a certificate. The message quotes none of them: they may be a secret."""
+
+
+def prepare() -> None:
+    """Have in memory what reading a certificate imports at first use; see `agent.parsing.Function`."""
+    distinguished_name.prepare()
 
 
 def parse_certificate(data: bytes) -> Certificate:

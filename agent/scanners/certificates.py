@@ -11,24 +11,25 @@ changed entry (the bundle, with the root's digest in `added`).
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import msgspec
 
-from agent import der, errors, packages, pem, places, truststore
-from agent.host import Host, read_fd, text
+from agent import errors, packages, places, truststore
+from agent.certificate_files import FILE_BYTES_MAX, CertificateFile, read_certificates, read_p11_kit
+from agent.host import Host, text
 from agent.model import canonical
 from agent.model.asset import Certificate, TrustStore
 from agent.model.inventory import Entry, SkipReason
 from agent.model.location import Location, Package
+from agent.parsing import Opened
 from agent.scanners import Scan, Spec
 from agent.walk import File, Link, Walker
-from agent.x509 import CERTIFICATE_BYTES_MAX, MalformedCertificateError, parse_certificate
 
 SPEC = Spec(
     detector=1,
@@ -41,7 +42,6 @@ SPEC = Spec(
     cost="medium",
 )
 
-_LABELS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
 # Budgets. They end a walk over an unusual host, always at the same file. Measured on a Debian host with
 # development tools: 4,400 names, 2.5 MiB of text and 144 distinct certificates, 0.13 s of CPU; all of the
 # names there may be cost about 3 s.
@@ -54,14 +54,10 @@ _ENTRIES_BYTES_MAX = 6 * 1024 * 1024
 _ALIASES_MAX = 200
 # The smallest certificate with a key and a signature (Ed25519, no names) has 180 bytes.
 _FILE_BYTES_MIN = 128
-_HEAD_BYTES = 4096
-# The largest bundle of roots seen has 600 KiB. Larger text is a log or a dump. It is read no further than its
-# head, and counted as too large only when a PEM block begins there: a file of certificates begins with them.
-_FILE_BYTES_MAX = 4 * 1024 * 1024
-_MARKER = b"-----BEGIN "
-# All intermediates that the public certificate authorities disclose are 2,500. A file of markers alone costs
-# as much time as its markers, and anybody may write one.
-_BLOCKS_MAX = 5_000
+# Files that are open at a time, to be read together, and their bytes. The budgets are shared out anew after
+# each lot, so the bytes are also what may be read beyond them.
+_OPEN_MAX = 64
+_OPEN_BYTES_MAX = 16 * 1024 * 1024
 
 
 def scan(host: Host) -> Scan:
@@ -107,20 +103,28 @@ class _Search:
         self._trees = places.python_trees(host, self._walker.resolve)
         self._counted: set[tuple[str, str]] = set()
         self._text_left = _TEXT_BYTES_MAX
-        self._parsed: dict[bytes, Certificate] = {}
+        self._distinct: dict[str, Certificate] = {}
+        self._open = ExitStack()
+        self._asked: list[tuple[File, Opened]] = []
+        self._asked_bytes = 0
 
     def run(self) -> None:
         """Fill `files`."""
-        for place in places.places(self._host):
-            with closing(self._walker.walk(place.path, depth_max=place.depth_max, leave=self._leave)) as walk:
-                for item in walk:
-                    if isinstance(item, Link):
-                        self._links.setdefault(item.real, []).append(item.path)
-                    elif item.path not in self.files:
-                        self._look(item)
-            self._follow()
+        with self._open:
+            for place in places.places(self._host):
+                self._walk(place)
+                self._follow()
         for real in self._links.keys() & self.files.keys():
             self.files[real].aliases.update(self._links[real])
+
+    def _walk(self, place: places.Place) -> None:
+        with closing(self._walker.walk(place.path, depth_max=place.depth_max, leave=self._leave)) as walk:
+            for item in walk:
+                if isinstance(item, Link):
+                    self._links.setdefault(item.real, []).append(item.path)
+                elif item.path not in self.files:
+                    self._look(item)
+        self._read()
 
     def _follow(self) -> None:
         """Look where links lead, even outside the places: whoever links to a file uses it.
@@ -132,10 +136,12 @@ class _Search:
             for bundle in places.PYTHON_BUNDLES:
                 self._look_up(f"{tree}/{bundle}")
         self._trees.clear()
+        self._read()
         for real in sorted(self._links.keys() - self._followed):
             self._followed.add(real)
             if real not in self.files and (file := self._walker.file(real)) is not None:
                 self._look(file)
+        self._read()
 
     def _leave(self, path: str) -> bool:
         if path.rpartition("/")[2] in places.PYTHON_TREES:
@@ -150,76 +156,60 @@ class _Search:
             self._look(file)
 
     def _look(self, file: File) -> None:
+        """Open a file, to be read with the next ones."""
         if file.stat.st_size < _FILE_BYTES_MIN:
             return
         try:
-            certificates = self._read(file)
+            fd = self._open.enter_context(file.open())
         except errors.HostError as error:
             self._count(error.skip, file)
             return
+        self._asked.append((file, Opened(fd, file.path)))
+        self._asked_bytes += min(file.stat.st_size, FILE_BYTES_MAX)
+        if len(self._asked) >= _OPEN_MAX or self._asked_bytes >= _OPEN_BYTES_MAX:
+            self._read()
+
+    def _read(self) -> None:
+        """Have the files read that were opened, and close them."""
+        answers = self._host.parse(
+            read_certificates,
+            [opened for _, opened in self._asked],
+            max(self._text_left, 0),
+            _CERTIFICATES_MAX - len(self._distinct),
+        )
+        for (file, _), answer in zip(self._asked, answers, strict=True):
+            if isinstance(answer, errors.HostError):
+                self._count(answer.skip, file)
+            else:
+                self._take(file, answer)
+        self._open.close()
+        self._asked.clear()
+        self._asked_bytes = 0
+
+    def _take(self, file: File, answer: CertificateFile) -> None:
+        """One file's answer. What was left of the budgets when it was asked for, others may have taken."""
+        if answer.searched_bytes and file.stat.st_size > self._text_left:
+            self._count("budget", file)
+            return
+        self._text_left -= answer.searched_bytes
+        for reason in answer.skipped:
+            self._count(reason, file)
+        certificates = []
+        for certificate in answer.certificates:
+            if certificate.sha256 in self._distinct or len(self._distinct) < _CERTIFICATES_MAX:
+                # One that stands in many places is held once.
+                certificates.append(self._distinct.setdefault(certificate.sha256, certificate))
+            else:
+                self._count("budget", file)
         if certificates:
-            distinct = {certificate.sha256: certificate for certificate in certificates}
-            self.files[file.path] = _Found(file, [distinct[sha256] for sha256 in sorted(distinct)])
+            certificates.sort(key=attrgetter("sha256"))
+            self.files[file.path] = _Found(file, certificates)
 
     def _count(self, reason: SkipReason, file: File) -> None:
-        # Once for each file: several of its blocks may be malformed, and links may lead to it again.
+        # Once for each file: links may lead to it again.
         if (reason, file.path) not in self._counted:
             self._counted.add((reason, file.path))
             self._found.skip(reason, file.path)
-
-    def _read(self, file: File) -> list[Certificate]:
-        size = file.stat.st_size
-        with file.open() as fd:
-            head = read_fd(fd, _HEAD_BYTES, file.path)
-            if head[:1] == b"\x30" and size <= CERTIFICATE_BYTES_MAX and der.total_length(head) == size:
-                try:
-                    return self._parse(head + read_fd(fd, size - len(head), file.path), file)
-                except MalformedCertificateError:
-                    # Keys, requests and much else are framed so. What it is not is no fault of it.
-                    return []
-            if not self._is_to_be_searched(head, file):
-                return []
-            rest = read_fd(fd, _FILE_BYTES_MAX - len(head), file.path) if size > len(head) else b""
-        whole = head + rest
-        self._text_left -= len(whole)
-        count = whole.count(_MARKER)
-        if count > _BLOCKS_MAX:
-            self._count("too_large", file)
-        return list(self._blocks(whole, file)) if 0 < count <= _BLOCKS_MAX else []
-
-    def _is_to_be_searched(self, head: bytes, file: File) -> bool:
-        """Whether a file is text, not too large, and within the budget."""
-        if b"\0" in head:
-            return False
-        if file.stat.st_size > _FILE_BYTES_MAX:
-            if _MARKER in head:
-                self._count("too_large", file)
-            return False
-        if file.stat.st_size > self._text_left:
-            self._count("budget", file)
-            return False
-        return True
-
-    def _blocks(self, whole: bytes, file: File) -> Iterator[Certificate]:
-        for block in pem.blocks(whole, _LABELS):
-            try:
-                yield from self._parse(block.data or b"", file)
-            except MalformedCertificateError:
-                self._count("malformed", file)
-
-    def _parse(self, data: bytes, file: File) -> list[Certificate]:
-        """The certificate; none when the budget is spent. One that stands in many places is read once.
-
-        Raises:
-            MalformedCertificateError: it is none.
-        """
-        digest = hashlib.sha256(data).digest()
-        if digest not in self._parsed:
-            if len(self._parsed) >= _CERTIFICATES_MAX:
-                self._count("budget", file)
-                return []
-            self._parsed[digest] = parse_certificate(data)
-        return [self._parsed[digest]]
 
 
 # -- telling -------------------------------------------------------------------------------------------------
@@ -289,8 +279,7 @@ class _Telling:
             return None
         for source in bundle.sources:
             if source.endswith(".p11-kit"):
-                if source in self.files:
-                    shipped = truststore.shipped_by_p11_kit(self.host.read(source), bundle.purpose)
+                if source in self.files and (shipped := self._shipped(source, bundle.purpose)) is not None:
                     package = self.owners.get(source)
                     return package.name if package else text(source), package, shipped
                 continue
@@ -304,6 +293,18 @@ class _Telling:
                 )
                 package = _most([self.owners[held] for held in owned if held in self.owners])
                 return package.name if package else text(source), package, shipped
+        return None
+
+    def _shipped(self, source: str, purpose: str | None) -> frozenset[str] | None:
+        """What a file in p11-kit's format ships; None where it cannot be read any more."""
+        try:
+            with self.host.open(source) as fd:
+                answer = self.host.parse(read_p11_kit, [Opened(fd, source)], purpose)[0]
+            if not isinstance(answer, errors.HostError):
+                return answer
+        except errors.HostError as error:
+            answer = error
+        self.found.skip_error(answer)
         return None
 
 

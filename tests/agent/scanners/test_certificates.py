@@ -522,7 +522,7 @@ def test_names_of_any_bytes_reach_the_document(tmp_path: Path, web: Made) -> Non
 
 def test_large_and_binary_files_are_passed_by_and_a_large_bundle_is_told(tmp_path: Path, web: Made) -> None:
     """A log that quotes a certificate is no place for one; a bundle too large to be read is a gap."""
-    padding = b"#" * certificates._FILE_BYTES_MAX
+    padding = b"#" * certificates.FILE_BYTES_MAX
     root = plant(
         tmp_path,
         {
