@@ -96,6 +96,11 @@ def load(state: StateDirectory) -> Enrolment | None:
     )
 
 
+def kept_ns(state: StateDirectory) -> int | None:
+    """When it was kept, in nanoseconds since 1970: at enrolment, or with a new CA. Raises StateError."""
+    return state.written_ns(_FILE)
+
+
 def require(state: StateDirectory) -> Enrolment:
     """What the last enrolment gave.
 

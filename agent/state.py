@@ -102,6 +102,15 @@ class StateDirectory:
             raise errors.StateError(f"{path} has more than {bytes_max} bytes; we did not write it: remove it")
         return data
 
+    def written_ns(self, name: str) -> int | None:
+        """When the file was written, in nanoseconds since 1970; None without one. Raises StateError."""
+        try:
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mtime_ns
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _failed("look at", self._path(name), error) from error
+
     def write(self, name: str, data: bytes) -> None:
         """Put the bytes there, 0600. After a crash at any moment the file is wholly the old or the new one.
 

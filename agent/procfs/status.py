@@ -79,6 +79,10 @@ class Privileges:
         """Whether a capability of `CAPABILITIES` is in the effective set."""
         return bool(self.effective >> CAPABILITIES[capability] & 1)
 
+    def keeps(self, capability: str) -> bool:
+        """Whether it is in the ambient set."""
+        return bool(self.ambient >> CAPABILITIES[capability] & 1)
+
     def could(self, capability: str) -> bool:
         """Whether it is in the bounding set."""
         return bool(self.bounding >> CAPABILITIES[capability] & 1)

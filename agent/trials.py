@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may this process do on this host? Tried as its own work would do it, without changing anything.
+
+A page is opened and not read, a directory is asked about and not listed, a program loaded and not attached.
+Names of capabilities, uids and settings promise what a container, a security module or a user namespace then
+refuses; only the kernel's own answer counts. What the answers mean for whom is said in `agent.readiness`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent import discover, errors
+from agent.host import Host, text
+from agent.kernel import preflight, probes, trial
+from agent.kernel.libbpf import BpfError, Library
+from agent.kernel.monitor import RING_BYTES
+from agent.kernel.object import BpfObject, read_image
+from agent.model.inventory import SkipReason
+from agent.places import is_left_out, places
+from agent.procfs.mountinfo import hides_processes, parse_mountinfo
+from agent.procfs.stat import parse_stat
+from agent.procfs.status import Privileges, parse_privileges
+from agent.procmap import QueryReader
+from agent.redact import People, Printed
+from agent.walk import File, Walker
+
+# Each costs some 10 us. On a host with more of them, the first ones say enough.
+PROCESSES_MAX = 10_000
+# A tenth of what the scanner looks at, 15 us each: what is closed to us shows near the top.
+NAMES_MAX = 20_000
+_PAGE_BYTES_MAX = 64 * 1024
+# Before the name of a probe, in the names of attempts: its object opened, and one of its programs attachable.
+OBJECT, PROBE = "object ", "probe "
+_MOUNTINFO = "/proc/self/mountinfo"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One thing that was tried.
+
+    Attributes:
+        what: in words.
+        failure: None where it worked; else who said no and how. No number of a process is in it.
+        is_denied: whether it failed for want of permission, which a capability may give.
+    """
+
+    what: str
+    failure: str | None = None
+    is_denied: bool = False
+
+
+def attempts(host: Host) -> dict[str, Attempt]:
+    """Everything, tried once on the running host; by name, in the order of `agent.readiness`."""
+    pids = _pids(host)
+    others = _with_memory(host, pids)
+    return {
+        "program": _asked("load a BPF program", trial.load_program()),
+        "btf": _try("read the kernel's description of its types", lambda: _open(host, preflight.BTF)),
+        "libbpf": _try("load libbpf", lambda: _ignore(Library.shared())),
+        "kernel_reader": _asked("load a program that reads the kernel's memory", trial.load_kernel_reader()),
+        "ring": _asked(f"make a BPF ring of {RING_BYTES} bytes", trial.create_ring(RING_BYTES)),
+        "tracefs": _try("find the kernel's tracepoints", lambda: _find_tracefs(host)),
+        **_try_probes(host),
+        "listing": _try("list every process", lambda: _list_all(host, pids)),
+        "maps": _open_each(host, others, "maps"),
+        "descriptors": _open_each(host, others, "fd"),
+        "map_files": _try("open a mapped file by its mapping", lambda: _open_mapped(host)),
+        "procmap_query": _try("ask for a mapping with PROCMAP_QUERY", lambda: _query(host)),
+        **_walk_places(host),
+        "cgroups": _try("find the cgroup2 hierarchy", lambda: _find_cgroups(host)),
+    }
+
+
+def privileges(host: Host) -> Privileges:
+    """What this process may do, by the kernel's own page.
+
+    Raises:
+        HostError: the page cannot be read, or is not of the documented form.
+    """
+    page = host.read("/proc/self/status", _PAGE_BYTES_MAX)
+    found = parse_privileges(page)
+    if found is None:
+        raise errors.UnreadableError("/proc/self/status", "it does not tell our capabilities")
+    return found
+
+
+def _try(what: str, action: Callable[[], None]) -> Attempt:
+    try:
+        action()
+    except errors.AgentError as error:
+        return Attempt(what, str(error), isinstance(error, errors.DeniedError))
+    return Attempt(what)
+
+
+def _asked(what: str, failure: str | None) -> Attempt:
+    """What `agent.kernel.trial` answered."""
+    return Attempt(what, failure, failure is not None and failure.startswith(("EPERM", "EACCES")))
+
+
+def _open(host: Host, path: str) -> None:
+    with host.open(path):
+        pass
+
+
+# -- processes -----------------------------------------------------------------------------------------------
+
+
+def _pids(host: Host) -> list[int]:
+    try:
+        return host.pids()
+    except errors.HostError:
+        return []
+
+
+def _with_memory(host: Host, pids: Sequence[int]) -> list[int]:
+    """Processes that there is something to see of: threads of the kernel have no memory and no files."""
+    return [pid for pid in pids[:PROCESSES_MAX] if pid != host.own_pid and _has_memory(host, pid)]
+
+
+def _has_memory(host: Host, pid: int) -> bool:
+    # Readable for everybody, unlike the rest.
+    try:
+        stat = parse_stat(host.read(f"/proc/{pid}/stat", _PAGE_BYTES_MAX))
+    except errors.HostError:
+        return False
+    return stat is not None and not stat.is_kernel_thread and not stat.has_ended
+
+
+def _open_each(host: Host, pids: Sequence[int], page: str) -> Attempt:
+    """Open one page of every process."""
+    refusals: list[errors.HostError] = []
+    tried = 0
+    for pid in pids:
+        try:
+            with host.open(f"/proc/{pid}/{page}"):
+                tried += 1
+        except errors.VanishedError:
+            continue
+        except errors.HostError as error:
+            tried += 1
+            refusals.append(error)
+    whys = [(error.skip, str(error).rpartition(": ")[2]) for error in refusals]
+    return _counted(f"open /proc/PID/{page} of every process", tried, whys)
+
+
+def _counted(what: str, tried: int, refusals: Sequence[tuple[SkipReason, str]]) -> Attempt:
+    if not refusals:
+        return Attempt(f"{what} ({tried})")
+    is_denied = any(reason == "denied" for reason, _ in refusals)
+    return Attempt(what, f"{len(refusals)} of {tried} refused: {refusals[0][1]}", is_denied)
+
+
+def _list_all(host: Host, pids: Sequence[int]) -> None:
+    if not pids:
+        raise errors.UnreadableError("/proc", "it is not mounted, or lists no process")
+    groups = {os.getegid(), *os.getgroups()}
+    if hides_processes(host.read(_MOUNTINFO), groups) and not privileges(host).may("CAP_SYS_PTRACE"):
+        raise errors.DeniedError("/proc", "it lists only our own processes (hidepid)")
+
+
+def _open_mapped(host: Host) -> None:
+    """Open a file that this very process has mapped, by its mapping."""
+    names = host.list_dir("/proc/self/map_files")
+    if not names:
+        raise errors.UnreadableError("/proc/self/map_files", "it is empty")
+    with host.open(f"/proc/self/map_files/{names[0]}"):
+        pass
+
+
+def _query(host: Host) -> None:
+    with host.open("/proc/self/maps") as fd:
+        QueryReader().executable(fd, "/proc/self/maps", {})
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def _walk_places(host: Host) -> dict[str, Attempt]:
+    """Go where certificates are looked for, and ask of every file whether we may read it.
+
+    It is asked with access(2), which opens nothing. Network file systems are not asked either.
+    """
+    skipped: list[tuple[SkipReason, str]] = []
+    redaction = Printed(People.of(host))
+
+    def skip(reason: SkipReason, path: str) -> None:
+        if reason != "vanished":
+            skipped.append((reason, text(redaction.path(path))))
+
+    tried = 0
+    try:
+        walker = Walker(host, skip, NAMES_MAX)
+        for place in places(host):
+            for file in walker.walk(place.path, depth_max=place.depth_max, leave=is_left_out):
+                if isinstance(file, File):
+                    tried += 1
+                    if not os.access(file.path, os.R_OK, effective_ids=True):
+                        skip("denied", file.path)
+    except errors.HostError as error:
+        skipped.append((error.skip, str(error)))
+    foreign = [path for reason, path in skipped if reason == "network_fs"]
+    cut = [path for reason, path in skipped if reason == "budget"]
+    refusals = [one for one in skipped if one[0] not in ("network_fs", "budget")]
+    return {
+        "places": _counted("read the files where certificates are looked for", tried, refusals),
+        "network": Attempt("meet no network file system there", ", ".join(foreign) or None),
+        "names": Attempt(f"ask about all of them, up to {NAMES_MAX} names", cut[0] if cut else None),
+    }
+
+
+def _find_cgroups(host: Host) -> None:
+    mounts = parse_mountinfo(host.read(_MOUNTINFO))
+    if not any(mount.fs_type == "cgroup2" for mount in mounts):
+        raise errors.UnreadableError("/sys/fs/cgroup", "no cgroup2 hierarchy is mounted")
+
+
+# -- the kernel ----------------------------------------------------------------------------------------------
+
+
+def _ignore(_found: object) -> None:
+    """That it could be had is all."""
+
+
+def _find_tracefs(host: Host) -> None:
+    host.stat(f"{preflight.tracefs(host)}/events")
+
+
+def _try_probes(host: Host) -> dict[str, Attempt]:
+    """Whether each probe could be attached, without attaching it: its object opened, a tracepoint there."""
+    found = {}
+    for name in discover.names(probes):
+        what = f"open the object of {name}"
+        try:
+            with BpfObject(Library.shared(), name, read_image(name)) as opened:
+                sections = opened.sections
+        except errors.AgentError as error:
+            found[OBJECT + name] = Attempt(what, str(error))
+            continue
+        found[OBJECT + name] = Attempt(what)
+        found[PROBE + name] = _find_tracepoint(host, name, sections)
+    return found
+
+
+def _find_tracepoint(host: Host, name: str, sections: Mapping[str, str]) -> Attempt:
+    """Whether one of its programs, given with what they are for, finds what it is attached to."""
+    what = f"read the number of a tracepoint for {name}"
+    refusals: dict[str, errors.HostError] = {}
+    for program, section in sections.items():
+        kind, _, point = section.partition("/")
+        if kind not in ("tp", "tracepoint"):
+            # Found by its type in BTF, which is tried for itself.
+            return Attempt(what)
+        try:
+            host.read(f"{preflight.tracefs(host)}/events/{point}/id", _PAGE_BYTES_MAX)
+            return Attempt(what)
+        except errors.HostError as error:
+            refusals[program] = error
+    is_denied = any(error.skip == "denied" for error in refusals.values())
+    number = errno.EACCES if is_denied else errno.ENOENT
+    # In the words that attaching would use.
+    reasons = {
+        preflight.attach_reason(host, BpfError("attach", name, program, number, "")) for program in refusals
+    }
+    return Attempt(what, "; ".join(sorted(reasons)), is_denied)
