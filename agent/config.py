@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +31,14 @@ _PREFIX = "CRYPTOFLEET_AGENT_"
 _FILE_BYTES_MAX = 1024 * 1024
 
 
+@dataclass(frozen=True)
+class Page:
+    """The configuration file as it was at one moment."""
+
+    place: str
+    data: bytes
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """All settings, checked."""
@@ -45,25 +52,27 @@ def load(
     flags: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
     path: str | None = None,
+    page: Page | None = None,
 ) -> Config:
     """The configuration.
 
     Args:
         flags: values by dotted name, as texts or already of their type; None is "not given".
         environ: the environment; None is this process's.
-        path: the file that a flag named; else the environment's CRYPTOFLEET_CONFIG, else FILE_DEFAULT, which
-            alone may be missing.
+        path: as for `read`.
+        page: the file, where it was read before; it is not looked at again then.
 
     Raises:
         ConfigError: the file cannot be read or trusted, or a setting is unknown or not of its type. It names
             the place and the setting, and no secret.
+        UsageError: the command line names a scanner or sink that there is none of.
     """
     environ = os.environ if environ is None else environ
     known = _known()
     values: dict[str, Any] = {}
     given = {name: ("the command line", value) for name, value in (flags or {}).items() if value is not None}
     for source, is_text in (
-        (_from_file(path or environ.get(FILE_ENV) or None), False),
+        (_from_page(page or read(path, environ)), False),
         (_from_environment(environ, known), True),
         (given, True),
     ):
@@ -71,16 +80,18 @@ def load(
             values[name] = _typed(name, value, f"{whence}: {name}", known, is_text=is_text)
     settings: Settings = _build(Settings, "", values)
     types_of = _sink_settings()
-    _check_names("scanner", settings.scanners or (), discover.names(scanners))
-    _check_names("sink", settings.sinks, list(types_of))
+    _check_names("scanner", settings.scanners or (), discover.names(scanners), given.get("scanners"))
+    _check_names("sink", settings.sinks, list(types_of), given.get("sinks"))
     chosen = {name: _build(types_of[name], f"sink.{name}.", values) for name in settings.sinks}
     return Config(settings=settings, sinks=chosen)
 
 
-def _check_names(what: str, chosen: Iterable[str], there: Sequence[str]) -> None:
+def _check_names(what: str, chosen: Iterable[str], there: Sequence[str], given: object) -> None:
     for name in chosen:
         if name not in there:
-            raise errors.ConfigError(f"there is no {what} {name!r}; there are: {', '.join(there)}")
+            # Who named it on the command line hears of it as of any other word that means nothing there.
+            kind = errors.ConfigError if given is None else errors.UsageError
+            raise kind(f"there is no {what} {name!r}; there are: {', '.join(there)}")
 
 
 def _known() -> dict[str, Any]:
@@ -107,20 +118,31 @@ def _sink_settings() -> dict[str, type[Struct]]:
     return {name: module.SPEC.settings for name, module in discover.plugins(sinks).items()}
 
 
-def _from_file(path: str | None) -> dict[str, tuple[str, object]]:
+def read(path: str | None = None, environ: Mapping[str, str] | None = None) -> Page:
+    """The configuration file, not yet understood.
+
+    Args:
+        path: that a flag named; else the environment's CRYPTOFLEET_CONFIG, else FILE_DEFAULT, which alone may
+            be missing.
+        environ: the environment; None is this process's.
+
+    Raises:
+        ConfigError: it cannot be read or trusted.
+    """
+    path = path or (os.environ if environ is None else environ).get(FILE_ENV) or None
     place = path or FILE_DEFAULT
     try:
         fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
         if path is None:
-            return {}
+            return Page(place, b"")
         raise errors.ConfigError(f"there is no configuration file {place}") from error
     except OSError as error:
         raise errors.ConfigError(f"cannot read {place}: {(error.strerror or '').lower()}") from error
     try:
         found = os.fstat(fd)
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev:
-            return {}
+            return Page(place, b"")
         if not stat.S_ISREG(found.st_mode):
             raise errors.ConfigError(f"{place} is no file")
         # Who writes this file tells a root process where to write.
@@ -130,14 +152,21 @@ def _from_file(path: str | None) -> dict[str, tuple[str, object]]:
                 f" write to it; chown it to root and chmod it 0644"
             )
         with os.fdopen(fd, "rb", closefd=False) as file:
-            data = file.read(_FILE_BYTES_MAX)
+            return Page(place, file.read(_FILE_BYTES_MAX))
+    except OSError as error:
+        raise errors.ConfigError(f"cannot read {place}: {(error.strerror or '').lower()}") from error
     finally:
         os.close(fd)
+
+
+def _from_page(page: Page) -> dict[str, tuple[str, object]]:
+    import tomllib
+
     try:
-        tables = tomllib.loads(data.decode())
+        tables = tomllib.loads(page.data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise errors.ConfigError(f"{place} is not TOML: {error}") from error
-    return {name: (place, value) for name, value in _flat(tables, "").items()}
+        raise errors.ConfigError(f"{page.place} is not TOML: {error}") from error
+    return {name: (page.place, value) for name, value in _flat(tables, "").items()}
 
 
 def _flat(table: Mapping[str, Any], prefix: str) -> dict[str, object]:

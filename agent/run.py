@@ -49,11 +49,11 @@ def run_one(spec: Spec, scan: Callable[[], Scan]) -> Outcome:
     except MemoryError:
         return Outcome(spec=spec, failure="out of memory")
     except Exception as error:  # noqa: BLE001 - the one place where a bug of a scanner becomes its section's failure
-        return Outcome(spec=spec, failure=_bug(error))
+        return Outcome(spec=spec, failure=f"bug in scanner: {describe(error)}; please report it")
 
 
-def _bug(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """Type and place of a bug. Its message is left out: it may quote a file, and a file may be a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"bug in scanner: {type(error).__name__}{place}; please report it"
+    return f"{type(error).__name__}{place}"

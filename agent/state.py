@@ -53,9 +53,11 @@ class StateDirectory:
         """
         self.path = _trusted(os.path.abspath(path))
         self._locks = 0
+        self._is_new = False
         try:
             with suppress(FileExistsError):
                 os.mkdir(self.path, 0o700)
+                self._is_new = True
             self._fd = os.open(self.path, _DIRECTORY)
         except OSError as error:
             raise _failed("use the state directory", self.path, error) from error
@@ -72,6 +74,10 @@ class StateDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if error is not None and self._is_new:
+            # What failed before it kept anything leaves nothing behind.
+            with suppress(OSError):
+                os.rmdir(self.path)
 
     def close(self) -> None:
         """Give the directory back; using it afterwards is a bug."""

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -33,34 +30,6 @@ def keys(outcomes: dict[str, Outcome], section: str) -> list[str]:
     scan = outcomes[section].scan
     assert scan is not None
     return [entry.key for entry in scan.entries]
-
-
-@pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, bool]]:
-    """Windows that were opened: how long, and whether they were told to end early. Each sees one file."""
-    opened: list[tuple[float, bool]] = []
-
-    def watch(_host: Host, duration_s: float, is_unwanted: Callable[[], bool]) -> Outcome:
-        opened.append((duration_s, is_unwanted()))
-        return Outcome(spec=observe.SPEC, scan=Scan(entries=[use("/seen.pem")], skipped={"lost": 2}))
-
-    monkeypatch.setattr(observe, "observe", watch)
-    return opened
-
-
-def test_a_look_runs_the_scanners_and_opens_a_window_only_when_asked(
-    tmp_path: Path, windows: list[tuple[float, bool]]
-) -> None:
-    """A window costs the host something for as long as it is open."""
-    module = ModuleType("files")
-    module.SPEC = STATE  # type: ignore[attr-defined]
-    module.scan = lambda _host: Scan(entries=[use("/a")])  # type: ignore[attr-defined]
-    host = Host(str(tmp_path))
-
-    assert list(collect.look(host, {"files": module}, 0)) == ["files"]
-    assert windows == []
-    assert set(collect.look(host, {"files": module}, 30, lambda: True)) == {"files", "observed_files"}
-    assert windows == [(30, True)]
 
 
 def test_what_is_there_is_told_as_it_is_and_what_was_in_use_is_remembered() -> None:

@@ -14,8 +14,7 @@ from types import ModuleType
 import jsonschema
 import pytest
 
-from agent import cli, collect, config, discover, errors, memory, observe
-from agent.cli import run as command
+from agent import cli, collect, config, discover, errors, memory, observe, rounds
 from agent.document import Draft
 from agent.host import Host
 from agent.model import schema
@@ -75,8 +74,8 @@ def test_to_a_file_goes_the_same(state: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (("--scanner", "certs"), errors.EXIT_FAILURE, "there is no scanner 'certs'; there are: certificates"),
-        (("--sink", "mail"), errors.EXIT_FAILURE, "there is no sink 'mail'; there are: file, https, stdout"),
+        (("--scanner", "certs"), errors.EXIT_USAGE, "there is no scanner 'certs'; there are: certificates"),
+        (("--sink", "mail"), errors.EXIT_USAGE, "there is no sink 'mail'; there are: file, https, stdout"),
         (("--sink", "file"), errors.EXIT_FAILURE, "sink.file.path is not set"),
         (("--window", "0"), errors.EXIT_USAGE, "is not a whole number of seconds"),
         (("--config", "/nonexistent"), errors.EXIT_FAILURE, "there is no configuration file /nonexistent"),
@@ -151,7 +150,7 @@ def use(path: str) -> Entry:
     return Entry(key=path, asset=FileUse(access=("read",)), where=Location(path=path))
 
 
-def settings(**sinks: object) -> config.Config:
+def configured(**sinks: object) -> config.Config:
     """Settings with these sinks."""
     loaded = config.load({"sinks": ("stdout",)}, {}, os.devnull)
     return config.Config(settings=loaded.settings, sinks=sinks)  # type: ignore[arg-type]
@@ -175,7 +174,9 @@ def test_what_a_monitor_remembers_meanwhile_is_not_forgotten(state: Path) -> Non
         module.scan = scan  # type: ignore[attr-defined]
 
         # When it runs
-        made = command.look(Host(), directory, settings(), {"slow": module}, 0)
+        made = rounds.look(
+            rounds.Plan(configured=configured(), chosen={"slow": module}), Host(), directory, print
+        )
 
         # Then both are in the document, and both are kept
         parts = [decode_part(made.parts[state.parts.local or ""]) for state in made.sections.values()]
@@ -208,12 +209,12 @@ def test_every_sink_has_its_turn_and_what_can_be_tried_again_decides(
         return module
 
     orders = (["https", "file", "stdout"], ["file", "stdout", "https"])
-    asked = [settings(**dict.fromkeys(order)) for order in orders]
+    asked = [configured(**dict.fromkeys(order)) for order in orders]
     monkeypatch.setattr(discover, "plugin", plugin)
     context = Context(host=Host(), collector=Collector())
     for order, chosen in zip(orders, asked, strict=True):
         served.clear()
         with pytest.raises(errors.UnreachableError):
-            command.send(draft("libssl"), chosen, context)
+            rounds.send(draft("libssl"), chosen, context, cli.say)
         assert served == order
         assert capsys.readouterr().err == "fleet-agent: cannot write it\n"
