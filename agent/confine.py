@@ -51,6 +51,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
 _CLONE_NEWNET = 0x40000000
+_CAP_KILL = 5
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -149,8 +150,8 @@ def _lay(name: str, step: Callable[[], None]) -> Layer:
     try:
         step()
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else None
-        return Layer(name, (why or str(error)).lower())
+        why = (isinstance(error, OSError) and error.strerror) or str(error)
+        return Layer(name, why[:1].lower() + why[1:])
     return Layer(name)
 
 
@@ -191,6 +192,11 @@ def _drop_bounding_set() -> None:
 
 
 def _become_nobody() -> None:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as page:
+        effective = next(line.split()[1] for line in page if line.startswith("CapEff:"))
+    if os.geteuid() == 0 and not int(effective, 16) >> _CAP_KILL & 1:
+        # Neither by kill(2) nor by its own end, which the kernel signals with the parent's rights.
+        raise PermissionError(errno.EPERM, "without CAP_KILL its parent could not end another user's process")
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
 

@@ -13,6 +13,7 @@ or a process that never held it does the reading.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -239,6 +240,8 @@ class _Child:
         finally:
             other.close()
         self.channel.settimeout(_TICK_S)
+        self._heard = select.poll()
+        self._heard.register(self.channel, select.POLLIN)
 
     def greet(self) -> None:
         """Hear in which layers it is confined. Raises _LostError."""
@@ -249,8 +252,9 @@ class _Child:
 
     def ask(self, message: bytes, descriptors: Sequence[int]) -> None:
         """Send a question. Raises _LostError when it is dead or out of step."""
-        if self._received:
-            raise _LostError("spoke without being asked")
+        if self._received or self._heard.poll(0):
+            # Or its end is closed. What it says now would be taken for the answers.
+            raise _LostError("ended or spoke without being asked")
         self._answers_bytes = 0
         try:
             sent = socket.send_fds(self.channel, [message], descriptors)
@@ -278,7 +282,8 @@ class _Child:
         """Kill it; whether it is gone."""
         self.channel.close()
         if self._status is None:
-            with suppress(ProcessLookupError):
+            # What may not be ended, as where a security module forbids it, ends when it looks for a question.
+            with suppress(OSError):
                 os.kill(self.pid, signal.SIGKILL)
             self._status = _waited(self.pid, _REAP_S)
         return self._status is not None
