@@ -117,7 +117,8 @@ def read_kind(fd: int, path: str) -> FileKind:
         HostError: the kernel or the disk refused.
     """
     try:
-        size = os.fstat(fd).st_size
+        # Where this runs the kernel is not asked what a descriptor is (see agent.parsing).
+        size = os.lseek(fd, 0, os.SEEK_END)
         head = os.pread(fd, HEAD_BYTES, 0)
         if size > len(head) == HEAD_BYTES and b"\0" not in head and text_kind.goes_on(head):
             head = os.pread(fd, TEXT_BYTES_MAX, 0)
