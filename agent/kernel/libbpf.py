@@ -52,6 +52,8 @@ _FUNCTIONS = {
     "bpf_program__fd": (_I, [_P]),
     "bpf_program__attach": (_P, [_P]),
     "bpf_link__destroy": (_I, [_P]),
+    "bpf_link__fd": (_I, [_P]),
+    "bpf_iter_create": (_I, [_I]),
     "bpf_map__name": (_S, [_P]),
     "bpf_map__fd": (_I, [_P]),
     "bpf_map__set_max_entries": (_I, [_P, ctypes.c_uint32]),
@@ -218,6 +220,14 @@ class Library:
     def destroy_link(self, link: Pointer) -> None:
         """Detach: no call begins to run the program after this; one that had begun ends in microseconds."""
         self._c.bpf_link__destroy(link)
+
+    def open_iterator(self, link: Pointer, what: str, name: str) -> int:
+        """A descriptor from which an attached iterator is read once, the caller's to close. Raises BpfError."""
+        self._begin()
+        fd = int(self._c.bpf_iter_create(self._c.bpf_link__fd(link)))
+        if fd < 0:
+            raise self._failure("read", what, name, result=fd)
+        return fd
 
     # -- maps ------------------------------------------------------------------------------------------------
 

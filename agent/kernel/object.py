@@ -105,6 +105,11 @@ class BpfObject:
         self._links.append(self._library.attach(self._programs[program], self.name, program))
         self.attached.append(program)
 
+    def open_iterator(self, program: str) -> int:
+        """A descriptor from which an attached iterator is read once, the caller's to close. Raises BpfError."""
+        link = self._links[self.attached.index(program)]
+        return self._library.open_iterator(link, self.name, program)
+
     def detach(self) -> None:
         """Detach all; maps and counters stay readable."""
         while self._links:
