@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import certificate_files, errors, sandbox_wire
+from agent import certificate_files, discover, errors, sandbox_wire, scanners
 from agent import sandbox as sandbox_module
 from agent.host import Host
 from agent.model import canonical
-from agent.parsing import InProcess, Opened
+from agent.parsing import Function, InProcess, Opened, T
 from agent.sandbox import Sandbox, open_host
 from agent.scanners import certificates
 from tests.agent import openssl, readers
@@ -496,6 +496,43 @@ def test_this_machines_certificates_are_the_same_in_a_sandbox() -> None:
         sandboxed = entries(host)
 
     assert sandboxed == entries(Host())
+
+
+class Both(InProcess):
+    """Reads every file twice, here and in a sandbox, and keeps what differs."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.functions: set[str] = set()
+        self.different: list[tuple[object, object]] = []
+
+    def parse(
+        self, function: Function[T], files: Sequence[Opened], *args: object
+    ) -> list[T | errors.HostError]:
+        here = super().parse(function, files, *args)
+        for opened in files:
+            # A function that leaves the position elsewhere must not be noticed by the other one.
+            os.lseek(opened.fd, 0, os.SEEK_SET)
+        there = self.sandbox.parse(function, files, *args)
+        self.functions.add(function.__name__)
+        for one, other in zip(here, there, strict=True):
+            if (type(one), str(one)) != (type(other), str(other)):
+                self.different.append((one, other))
+        return there
+
+
+@pytest.mark.parametrize("name", discover.names(scanners))
+def test_what_a_scanner_has_read_reads_the_same_in_a_sandbox(name: str) -> None:
+    """All functions that any scanner hands over, on this machine's files.
+
+    Where they run, fstat(2), an import at first use and much else are refused; what a function makes of that
+    may look like an honest answer.
+    """
+    with Sandbox() as sandbox:
+        both = Both(sandbox)
+        discover.plugin(scanners, name).scan(Host(parser=both))
+
+    assert both.different == []
 
 
 KINDS: dict[str, Sequence[str]] = {
