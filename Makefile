@@ -58,7 +58,7 @@ bpf:  ## compile the kernel half
 # inputs alone: without the first they carry the time of the build, without the second the order of Python's sets.
 .PHONY: agent
 agent: venv bpf  ## freeze the agent into one file: dist/fleet-agent
-	@$(MAKE) dist/fleet-agent
+	@$(MAKE) dist/fleet-agent dist/.manuals
 
 dist/fleet-agent: build.spec requirements-agent.txt requirements-dev.txt $(shell find agent -type f ! -name '*.pyc') $(wildcard bpf/*.bpf.o)
 	@echo "agent: building $@"
@@ -67,6 +67,15 @@ dist/fleet-agent: build.spec requirements-agent.txt requirements-dev.txt $(shell
 		$(PY) -m PyInstaller --noconfirm \
 		--distpath build/pyinstaller/dist --workpath build/pyinstaller/work build.spec
 	@mkdir -p dist && mv -f build/pyinstaller/dist/fleet-agent $@
+
+# Written from the command line itself, so that they cannot differ from it; the marker is as new as they are.
+.PHONY: manuals
+manuals: dist/.manuals  ## write the agent's manual pages and completion: dist/man, dist/completion
+
+dist/.manuals: .venv/.installed $(shell find agent -type f -name '*.py')
+	@rm -rf dist/man dist/completion
+	@$(PY) agent/packaging/manuals.py dist
+	@touch $@
 
 .PHONY: demo
 demo: system agent  ## show it at work: a collector, this machine and two lab hosts (as root)

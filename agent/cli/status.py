@@ -35,8 +35,9 @@ from agent.trials import Attempt
 def configure(parser: argparse.ArgumentParser) -> None:
     """How to print, and whose directory."""
     parser.add_argument(
-        "-f", "--format", choices=["text", "json"], default="text", help="how to print (default: text)"
-    )
+        "-f", "--format", choices=("text", "json"), default="text", metavar="FORMAT",
+        help="one of: %(choices)s (default: text)",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing; for --strict")
     parser.add_argument(
         "--for", action="append", dest="commands", choices=conditions.COMMANDS, metavar="COMMAND",
