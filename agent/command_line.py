@@ -79,7 +79,11 @@ def masked(argv: Sequence[bytes], *, is_cut: bool = False) -> str:
             words.append(None)
             break
     shown = _Reader().words(words)
-    line = " ".join(CUT if word is None else _quoted(word) for word in shown)
+    if len(shown) == 1 and shown[0] is not None:
+        # A title that a server has written over its arguments, and no command: `nginx: worker process`.
+        line = shown[0]
+    else:
+        line = " ".join(CUT if word is None else _quoted(word) for word in shown)
     return line if len(line) <= LINE_CHARS_MAX else line[: LINE_CHARS_MAX - len(CUT)] + CUT
 
 
