@@ -239,7 +239,7 @@ class Host:
     @property
     def own_pids(self) -> frozenset[int]:
         """Processes of this very run of the agent in the host's /proc; none where the host is a directory."""
-        return frozenset() if self._prefix else frozenset((os.getpid(), *self._relatives))
+        return frozenset() if self._prefix else frozenset((os.getpid(), *self._relatives, *self._parser.pids))
 
     def note_relative(self, pid: int) -> None:
         """Another process belongs to this run: a child that looks for us, or for whom we look."""

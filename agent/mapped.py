@@ -3,30 +3,32 @@
 
 What is read is what is mapped: through /proc/PID/map_files where we may, which finds deleted and container
 files alike, else below /proc/PID/root, and then only if it is still the same file. A file on a network file
-system is never touched: its device tells, before it is opened.
+system is never touched: its device tells, before it is opened. Files are opened here and read elsewhere
+(`Host.parse`), many at a time: so what a file is may be known a little later than that it is there.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from agent import errors
-from agent.elf import MalformedElfError, read_at_of, read_elf
-from agent.host import Host, is_regular
+from agent.host import Host
 from agent.model.inventory import SkipReason
-from agent.procfs.maps import Extent, Mapping
-from agent.procfs.mountinfo import Nature, parse_mountinfo
-from agent.procmap import Reader
-from agent.recognise import Recognised, recognise
+from agent.natures import Natures
+from agent.parsing import Opened
+from agent.procfs.maps import Mapping
+from agent.recognise import SEARCH_BYTES_MAX, Recognised, recognise_file
 from agent.walk import Walker
 
 # Ordinary servers have 300 to 3,000 distinct executable files mapped. Looking at one costs some 50 us.
 _FILES_MAX = 20_000
 # For all versions together: 250 libraries of 4 MiB, about a second.
 _SEARCH_BYTES_TOTAL = 1024 * 1024 * 1024
+# Files that are open at the same time, waiting to be read together.
+_BATCH_MAX = 64
 
 # What the kernel writes after the name of a file that is no longer there by that name.
 DELETED = " (deleted)"
@@ -34,7 +36,7 @@ DELETED = " (deleted)"
 Skip = Callable[[SkipReason, str], None]
 # How the kernel names files that stand in memory alone, on a mount that no table lists. They never had a
 # place to be deleted from, though the kernel writes ` (deleted)` after each.
-_MEMORY = (b"/memfd:", b"/dev/zero", b"/SYSV", b"/anon_hugepage")
+MEMORY = ("/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +49,44 @@ class Mapped:
     deleted: bool
     is_of_host: bool
     """Whether the host's own file of that path is this one: then its packages can be asked about it."""
-    links: int
-    """How many names its file has."""
+
+
+class Slot:
+    """A mapped file; what library it is stands here after the next `MappedFiles.flush`."""
+
+    __slots__ = ("mapped",)
+
+    def __init__(self) -> None:
+        self.mapped: Mapped | None = None
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A file that is open and not yet read."""
+
+    key: Hashable
+    slot: Slot
+    fd: int
+    path: str
+    deleted: bool
+    status: os.stat_result
+    name: bytes
 
 
 class MappedFiles:
-    """What is known of mapped files in one scan."""
+    """What is known of mapped files in one scan. Close it: files may wait in it."""
 
-    def __init__(self, host: Host, skip: Skip) -> None:
+    def __init__(self, host: Host, skip: Skip, natures: Natures) -> None:
         self._host = host
         self._skip = skip
-        self.known: dict[Extent, Mapped | None] = {}
-        """Files that need not be looked at again; None for what is no library or cannot be looked at."""
+        self._natures = natures
+        self.known: dict[Any, Slot | None] = {}
+        """Files that need not be looked at again, by what the caller tells them by; None for what is no
+        library or cannot be looked at."""
         # A file with one link has one name (of two bind mounts the first stands for both). The same file by
         # two names (conda and uv link their packages) is two uses: there the name is asked for each time.
-        self._named: dict[tuple[Extent, bytes], Mapped] = {}
-        self._natures: dict[tuple[int, int], Nature | None] = {}
+        self._named: dict[tuple[Hashable, bytes], Slot] = {}
+        self._waiting: list[_Waiting] = []
         self._search_bytes = _SEARCH_BYTES_TOTAL
         self._steps = Walker(host, _ignore, 0)
 
@@ -71,132 +95,158 @@ class MappedFiles:
         """How many distinct files were met, one by two names counting twice."""
         return len(self.known) + len(self._named)
 
-    def identify(self, reader: Reader, fd: int, pid: int, mapping: Mapping) -> Mapped | None:
-        """The library behind a mapping, or None where it is none or cannot be looked at.
+    def meet(self, key: Hashable, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> Slot | None:
+        """The place of what will be known of a file, or None where it is no library or cannot be looked at.
 
         Args:
-            reader: which gave the mapping.
-            fd: the process's open maps page.
-            pid: its number.
-            mapping: one whose extent is not in `known`.
+            key: which file it is.
+            pid: a process that has it mapped.
+            mapping: where.
+            names: what it may be called, the likelier first.
 
         Raises:
             VanishedError: the process or the mapping has gone; another process may still show the file.
         """
-        if mapping.extent in self.known:
+        if key in self.known:
             # Since the process was asked: it has this file mapped twice.
-            return self.known[mapping.extent]
-        names = reader.names(fd, mapping, f"/proc/{pid}/maps")
-        mapped = self._named.get((mapping.extent, names[0]))
-        if mapped is not None:
-            return mapped
+            return self.known[key]
+        if slot := self._named.get((key, names[0])):
+            return slot
+        waiting = None
         try:
             if self.count < _FILES_MAX:
-                mapped = self._look(pid, mapping, names)
+                waiting = self._open(key, pid, mapping, names)
             else:
                 self._skip("budget", os.fsdecode(names[0]))
         except errors.VanishedError:
             raise
         except errors.HostError as error:
             self._skip(error.skip, os.fsdecode(names[0]))
-        if mapped is not None and mapped.links > 1:
-            self._named[mapping.extent, names[0]] = mapped
-        else:
-            self.known[mapping.extent] = mapped
-        return mapped
-
-    def _look(self, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> Mapped | None:
-        if not self._may_touch(pid, mapping, names[0]):
+        if waiting is None:
+            self.known[key] = None
             return None
-        with ExitStack() as stack:
-            fd = self._open(stack, pid, mapping, names)
-            if fd is None:
-                return None
-            path = os.fsdecode(names[0])
-            try:
-                elf = read_elf(read_at_of(fd, path))
-                library = recognise(elf, self._search_bytes) if elf else None
-            except MalformedElfError:
-                self._skip("malformed", path)
-                return None
-            if library is None:
-                return None
-            if not self._search_bytes:
-                self._skip("budget", path)
-            self._search_bytes -= library.searched_bytes
-            status = os.fstat(fd)
-        path, deleted = self._true_path(pid, names, status)
-        is_of_host = not deleted and self._is_of_host(path, status)
-        return Mapped(library, path, deleted, is_of_host, status.st_nlink)
+        if waiting.status.st_nlink > 1:
+            self._named[key, names[0]] = waiting.slot
+        else:
+            self.known[key] = waiting.slot
+        self._waiting.append(waiting)
+        if len(self._waiting) >= self._batch_size():
+            self.flush()
+        return waiting.slot
 
-    def _may_touch(self, pid: int, mapping: Mapping, name: bytes) -> bool:
+    def flush(self) -> None:
+        """Have the files that wait read."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            files = [Opened(one.fd, one.path) for one in waiting]
+            answers = self._host.parse(recognise_file, files, self._search_bytes) if files else []
+            for one, answer in zip(waiting, answers, strict=True):
+                self._settle(one, answer)
+        finally:
+            for one in waiting:
+                os.close(one.fd)
+
+    def close(self) -> None:
+        """Close the files that wait."""
+        while self._waiting:
+            os.close(self._waiting.pop().fd)
+
+    def _batch_size(self) -> int:
+        # Each of a batch may be searched as far as all together may: near the end of the budget, one by one.
+        return max(1, min(_BATCH_MAX, self._search_bytes // SEARCH_BYTES_MAX))
+
+    def _settle(self, one: _Waiting, answer: Recognised | errors.HostError | None) -> None:
+        if isinstance(answer, errors.HostError):
+            self._skip(answer.skip, one.path)
+            answer = None
+        if answer is None:
+            self.known[one.key] = None
+            self._named.pop((one.key, one.name), None)
+            return
+        if not self._search_bytes:
+            self._skip("budget", one.path)
+        self._search_bytes = max(0, self._search_bytes - answer.searched_bytes)
+        is_of_host = not one.deleted and self._is_of_host(one.path, one.status)
+        one.slot.mapped = Mapped(answer, one.path, one.deleted, is_of_host)
+
+    def _open(self, key: Hashable, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> _Waiting | None:
+        if not self._may_touch(pid, mapping, os.fsdecode(names[0])):
+            return None
+        fd = self._descriptor(pid, mapping, names)
+        if fd is None:
+            return None
+        try:
+            status = os.fstat(fd)
+            path, deleted = true_path(self._host, pid, names, status)
+        except BaseException:
+            os.close(fd)
+            raise
+        return _Waiting(key, Slot(), fd, path, deleted, status, names[0])
+
+    def _may_touch(self, pid: int, mapping: Mapping, name: str) -> bool:
         """What the mount tables, ours or the process's own, say of the device."""
         if self._host.root != "/":
             # The pages of a host that is a directory were written on another machine; its files stand here.
             return True
         device = mapping.extent[1:3]
-        nature = self._nature(pid, device)
-        if nature is None and not name.startswith(_MEMORY):
+        nature = self._natures.of_device(pid, device)
+        if nature is None and not name.startswith(MEMORY):
             # In no table: its mount was taken away while in use. Devices with a major number are disks.
             nature = "local" if device[0] else "foreign"
         if nature == "foreign":
-            self._skip("network_fs", os.fsdecode(name))
+            self._skip("network_fs", name)
         return nature in ("local", None)
 
-    def _nature(self, pid: int, device: tuple[int, int]) -> Nature | None:
-        """Of the file system of a device; None where neither our table nor the process's lists it."""
-        if not self._natures:
-            self._learn("/proc/self/mountinfo")
-        if device not in self._natures:
-            self._learn(f"/proc/{pid}/mountinfo")
-        return self._natures.setdefault(device, None)
-
-    def _learn(self, page: str) -> None:
-        for mount in parse_mountinfo(self._host.read(page)):
-            self._natures[mount.device] = mount.nature
-
-    def _open(self, stack: ExitStack, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> int | None:
-        """A descriptor of the mapped file; None where it is no regular one: opening it might do things."""
+    def _descriptor(self, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> int | None:
+        """The mapped file, open; None where it is no regular one: opening it might do things."""
         through = f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
         below = [f"/proc/{pid}/root{os.fsdecode(one)}" for one in names]
         failures: dict[str, errors.HostError] = {}
         for path in (through, *below):
             try:
-                if not is_regular(self._host.stat(path).st_mode):
-                    return None
-                fd = stack.enter_context(self._host.open(path))
-                if path == through or os.fstat(fd).st_ino == mapping.extent[0]:
-                    return fd
-                failures["unreadable"] = errors.UnreadableError(path, "another file has taken its name")
+                fd = self._host.open_regular(path)
             except errors.HostError as error:
                 failures.setdefault(error.skip, error)
+                continue
+            if fd is None or path == through or os.fstat(fd).st_ino == mapping.extent[0]:
+                return fd
+            os.close(fd)
+            failures["unreadable"] = errors.UnreadableError(path, "another file has taken its name")
         if "denied" not in failures and self._host.exists(f"/proc/{pid}/maps"):
             if self._host.exists(f"/proc/{pid}/map_files"):
                 raise errors.VanishedError(through, "it was unmapped while we looked")
             raise errors.UnreadableError(os.fsdecode(names[0]), "deleted, and this kernel has no map_files")
         raise failures.get("denied") or failures.get("unreadable") or failures["vanished"]
 
-    def _true_path(self, pid: int, names: tuple[bytes, ...], status: os.stat_result) -> tuple[str, bool]:
-        """The path, and whether the file is deleted: ` (deleted)` may also be how its name ends."""
-        likely = os.fsdecode(names[0])
-        bare = likely.removesuffix(DELETED)
-        if names[0].startswith(_MEMORY):
-            return bare, False
-        if (bare != likely or len(names) > 1) and status.st_nlink:
-            for path in map(os.fsdecode, names):
-                if self._is_same(f"/proc/{pid}/root{path}", status):
-                    return path, False
-        return bare, bare != likely
-
     def _is_of_host(self, path: str, status: os.stat_result) -> bool:
         real = self._steps.resolve(path)
-        return real is not None and self._is_same(real, status)
+        return real is not None and _is_same(self._host, real, status)
 
-    def _is_same(self, path: str, status: os.stat_result) -> bool:
-        try:
-            return os.path.samestat(self._host.stat(path), status)
-        except errors.HostError:
-            return False
+
+def true_path(host: Host, pid: int, names: tuple[bytes, ...], status: os.stat_result) -> tuple[str, bool]:
+    """The path of a file, and whether it is deleted: ` (deleted)` may also be how its name ends.
+
+    Args:
+        pid: a process that has it.
+        names: what the kernel calls it, the likelier first.
+        status: the file's own.
+    """
+    likely = os.fsdecode(names[0])
+    bare = likely.removesuffix(DELETED)
+    if likely.startswith(MEMORY):
+        return bare, False
+    if (bare != likely or len(names) > 1) and status.st_nlink:
+        for path in map(os.fsdecode, names):
+            if _is_same(host, f"/proc/{pid}/root{path}", status):
+                return path, False
+    return bare, bare != likely
+
+
+def _is_same(host: Host, path: str, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(host.stat(path), status)
+    except errors.HostError:
+        return False
 
 
 def _ignore(reason: SkipReason, path: str) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 # include/linux/sched.h: the task belongs to the kernel and has no memory of its own.
 _PF_KTHREAD = 0x00200000
+# starttime is the page's 22nd field; two stand before the rest.
+_START_AT = 19
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Stat:
     """One letter: R, S, D, T, t, Z, X, I, P."""
     parent: int
     flags: int
+    start_ticks: int = 0
+    """When it began, in clock ticks since boot (sysconf(_SC_CLK_TCK)); 0 where a page is cut before it."""
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -49,4 +53,12 @@ def parse_stat(page: bytes) -> Stat | None:
         return None
     if len(fields[0]) != 1 or not fields[1].isdigit() or not fields[6].isdigit():
         return None
-    return Stat(int(before), name, fields[0].decode("latin-1"), int(fields[1]), int(fields[6]))
+    start = fields[_START_AT] if len(fields) > _START_AT else b"0"
+    return Stat(
+        int(before),
+        name,
+        fields[0].decode("latin-1"),
+        int(fields[1]),
+        int(fields[6]),
+        int(start) if start.isdigit() else 0,
+    )

@@ -20,7 +20,9 @@ KTHREADD = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 12 0 0 20 0 1 0 12 0 0 
 
 def test_a_page_gives_its_fields() -> None:
     """A daemon of a real host."""
-    assert parse_stat(SSHD) == Stat(pid=812, name=b"sshd", state="S", parent=1, flags=4194560)
+    assert parse_stat(SSHD) == Stat(
+        pid=812, name=b"sshd", state="S", parent=1, flags=4194560, start_ticks=1043
+    )
 
 
 def test_a_kernel_thread_is_told_by_its_flag() -> None:

@@ -58,6 +58,7 @@ class FakeHost:
         proc = f"/proc/{pid}"
         self.file(f"{proc}/stat", f"{pid} (nginx) {state} 1 1 1 0 -1 {flags} 0 0\n".encode())
         self.file(f"{proc}/cgroup", cgroup.encode())
+        self.file(f"{proc}/status", b"Name:\tnginx\nUid:\t33\t0\t0\t0\n")
         folder = self.root / "proc" / str(pid)
         (folder / "map_files").mkdir()
         for number, name in enumerate(names):

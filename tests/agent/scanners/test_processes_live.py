@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import census
 from agent.host import Host
 from agent.model.asset import LibraryUse
 from agent.model.inventory import Entry
@@ -78,7 +79,7 @@ def open_folder() -> Iterator[Path]:
 def look(monkeypatch: pytest.MonkeyPatch, reader: Callable[[], Reader] = QueryReader) -> Scan:
     """One scan of this host by one rung."""
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "QueryReader", reader)
+        patch.setattr(census, "QueryReader", reader)
         return processes.scan(Host())
 
 

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does every process have mapped and open? Asked of the kernel itself, with two BPF iterators.
+
+The kernel walks its own tables and gives numbers instead of text: a process costs some 20 us, where /proc
+costs 100. Loading the two programs costs some 20 ms once, so they pay off on a host with many processes.
+Nothing is attached to any event. The other half is bpf/iterators.bpf.c.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+from agent import errors
+from agent.host import Host
+from agent.kernel import preflight
+from agent.kernel.libbpf import BpfError, Library
+from agent.kernel.object import BpfObject, read_image
+
+NAME = "iterators"
+# The kernel fills 8 pages at a time (kernel/bpf/bpf_iter.c) and never parts a record.
+_READ_BYTES = 256 * 1024
+
+# struct settings, process, mapping and descriptor of bpf/iterators.bpf.c. In a mapping what tells the file's
+# stretch (device, inode, offset, length) is taken as it stands, and so is a descriptor's file with its path.
+SETTINGS = struct.Struct("=2I")
+PROCESS = struct.Struct("=Ii3Q2I16sq")
+MAPPING = struct.Struct("=I28sQ")
+DESCRIPTOR = struct.Struct("=IiQ2Iq")
+_STRETCH = struct.Struct("=I3Q")
+_FILE = struct.Struct("=Q2I")
+_MISSING: Any = object()
+
+_T = TypeVar("_T")
+
+
+class Head(NamedTuple):
+    """One process."""
+
+    pid: int
+    start_ticks: int
+    cgroups: int
+    """Equal numbers, equal cgroups; they mean nothing else."""
+    root: int
+    """Equal numbers, equal root directories; they mean nothing else."""
+    uid: int
+    """Real."""
+    name: bytes
+    exe: bytes | None
+    """As the kernel writes it, ` (deleted)` included; None where it has none, or one too long to say."""
+
+
+class Stretch(NamedTuple):
+    """One executable stretch of a process's memory that a file is behind."""
+
+    key: bytes
+    """Equal bytes, equal stretches of equal files."""
+    start: int
+
+    @property
+    def length(self) -> int:
+        """In bytes."""
+        return int(_STRETCH.unpack(self.key)[3])
+
+
+class Held(NamedTuple):
+    """One open file."""
+
+    pid: int
+    start_ticks: int
+    number: int
+    """Of the descriptor."""
+    key: bytes
+    """Equal bytes, equal files by equal names; empty where the name is too long to say, or there are more
+    descriptors than are looked at (`is_rest`)."""
+    is_rest: bool = False
+
+    @property
+    def mount(self) -> int:
+        """Number of the mount that it lies on."""
+        return int(_FILE.unpack_from(self.key)[2])
+
+    @property
+    def name(self) -> bytes:
+        """What the kernel calls it, ` (deleted)` included."""
+        return self.key[_FILE.size :]
+
+
+class Iterators:
+    """The two programs, loaded. A context manager: leaving it frees them."""
+
+    def __init__(self, host: Host, descriptors_max: int) -> None:
+        """Load them.
+
+        Args:
+            host: the running host itself.
+            descriptors_max: how many descriptors of one process are looked at.
+
+        Raises:
+            PrivilegeError, KernelError, AttachError: why this is not possible here.
+        """
+        preflight.require_privilege(host)
+        preflight.require_kernel(host)
+        if preflight.own_pid_namespace(host) != (0, 0):
+            raise errors.KernelError("this is not the initial pid namespace, whose numbers the kernel gives")
+        self._ticks_per_s = os.sysconf("SC_CLK_TCK")
+        self._offset_ns = _boottime_offset_ns(host)
+        self._object = BpfObject(Library.shared(), NAME, read_image(NAME))
+        try:
+            self._object.set_settings(SETTINGS.pack(mmap.PAGESIZE.bit_length() - 1, descriptors_max))
+            self._object.load()
+            for program in self._object.programs:
+                self._object.attach(program)
+        except BpfError as error:
+            self._object.close()
+            raise errors.KernelError(preflight.load_reason(error)) from error
+        except BaseException:
+            self._object.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._object.close()
+
+    def executable(
+        self, known: Mapping[bytes, _T | None]
+    ) -> Iterator[tuple[Head, list[_T], list[Stretch], int]]:
+        """What each process executes from, by process number; kernel threads have nothing.
+
+        Args:
+            known: what is known of stretches already, by their keys; what is None is left out.
+
+        Yields:
+            The process, what is known of its stretches, those that are not known, and how many it has.
+
+        Raises:
+            KernelError: the kernel gave up.
+        """
+        unpack = MAPPING.unpack_from
+        head: Head | None = None
+        values: list[_T] = []
+        others: list[Stretch] = []
+        count = 0
+        for page in self._read("mappings"):
+            at = begin = 0
+            size = len(page)
+            while at < size:
+                # The three fields of a mapping; of a process the first alone means something.
+                record_bytes, key, start = unpack(page, at)
+                if record_bytes:
+                    if head is not None:
+                        yield head, values, others, count + (at - begin) // MAPPING.size
+                    head, values, others, count = self._head(page, at), [], [], 0
+                    at += record_bytes
+                    begin = at
+                    continue
+                at += MAPPING.size
+                value = known.get(key, _MISSING)
+                if value is _MISSING:
+                    others.append(Stretch(key, start))
+                elif value is not None:
+                    values.append(value)
+            count += (size - begin) // MAPPING.size
+        if head is not None:
+            yield head, values, others, count
+
+    def descriptors(self, known: Mapping[bytes, object | None]) -> Iterator[Held]:
+        """Regular files that processes have open, by process and descriptor.
+
+        Args:
+            known: what is known of files by their keys; what is None is left out.
+
+        Raises:
+            KernelError: the kernel gave up.
+        """
+        unpack = DESCRIPTOR.unpack_from
+        for page in self._read("descriptors"):
+            at = 0
+            size = len(page)
+            while at < size:
+                record_bytes, pid, start_ns, number, _, path_bytes = unpack(page, at)
+                # The path's NUL is left out.
+                begin, end = at + DESCRIPTOR.size, at + DESCRIPTOR.size + _FILE.size + path_bytes - 1
+                at += record_bytes
+                if path_bytes <= 0:
+                    yield Held(pid, self._ticks(start_ns), number, b"", path_bytes == 0)
+                    continue
+                key = page[begin:end]
+                if known.get(key, _MISSING) is not None:
+                    yield Held(pid, self._ticks(start_ns), number, key)
+
+    def _read(self, program: str) -> Iterator[bytes]:
+        try:
+            fd = self._object.open_iterator(program)
+        except BpfError as error:
+            raise errors.KernelError(error.reason) from error
+        try:
+            while True:
+                try:
+                    page = os.read(fd, _READ_BYTES)
+                except BlockingIOError:
+                    # A million objects without a word from our program: the kernel wants to be asked again.
+                    continue
+                except OSError as error:
+                    raise errors.KernelError(f"the iterator of {program} ended: {error.strerror}") from error
+                if not page:
+                    return
+                yield page
+        finally:
+            os.close(fd)
+
+    def _head(self, page: bytes, at: int) -> Head:
+        _, pid, start_ns, cgroups, root, uid, _, name, exe_bytes = PROCESS.unpack_from(page, at)
+        begin = at + PROCESS.size
+        exe = page[begin : begin + exe_bytes - 1] if exe_bytes > 0 else None
+        return Head(pid, self._ticks(start_ns), cgroups, root, uid, name.partition(b"\0")[0], exe)
+
+    def _ticks(self, start_ns: int) -> int:
+        """As /proc/PID/stat says it to us."""
+        return (start_ns + self._offset_ns) * self._ticks_per_s // 1_000_000_000
+
+
+def _boottime_offset_ns(host: Host) -> int:
+    """What our time namespace adds to the time since boot (time_namespaces(7))."""
+    try:
+        page = host.read_text("/proc/self/timens_offsets")
+    except errors.HostError:
+        return 0  # a kernel without time namespaces
+    for line in page.splitlines():
+        clock, seconds, nanoseconds = line.split()
+        if clock == "boottime":
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return 0
