@@ -8,14 +8,19 @@ always there. Redaction comes last, after every filter was asked about the truth
 from __future__ import annotations
 
 import functools
+import posixpath
 import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from agent.command_line import masked
+from agent.file_kind import FileKind
 from agent.host import Host
 from agent.kernel.probes import Event
+from agent.kernel.probes.file_open import FileOpen
+from agent.kernel.probes.process_exec import ProcessExec
 from agent.procfs.cgroup import Placement
 from agent.redact import Redaction
 
@@ -29,8 +34,8 @@ _KNOWN = {
 }
 # How the kernel half tells processes and equal events apart, and what is printed in another form: readers
 # join by pid, exe and time.
-_INTERNAL = ("fold_key", "start_ns", "cgroup_id", "mount_ns", "argv")
-_PATHS = ("exe", "file", "file_raw", "library", "cwd")
+_INTERNAL = {"start_ns", "cgroup_id", "mount_ns", "argv", "identity", "address", "length"}
+_PATHS = ("exe", "file", "file_raw", "library")
 # In a command line a path ends where a shell, a list of paths or a form NAME=VALUE ends it.
 _PATH_IN_WORDS = re.compile(r"/[^\s:;,='\"`|&<>(){}\[\]]*")
 
@@ -58,6 +63,7 @@ class Printer:
         redaction: Redaction,
         *,
         placement: Callable[[Event], Placement],
+        file_kind: Callable[[FileOpen], FileKind],
     ) -> None:
         """Make ready.
 
@@ -65,10 +71,12 @@ class Printer:
             host: knows the names of users.
             redaction: what the reader may not see.
             placement: unit and container of an event's process.
+            file_kind: what the file is that an event tells of.
         """
         self._host = host
         self._redaction = redaction
         self._placement = placement
+        self._file_kind = file_kind
 
     def document(self, event: Event) -> dict[str, Any]:
         """The event as it is printed."""
@@ -77,6 +85,13 @@ class Printer:
             name: value for name, default in fields if (value := getattr(event, name)) != default
         }
         known["event_type"] = kind
+        if isinstance(event, FileOpen):
+            found = self._file_kind(event)
+            known["file_type"] = found.file_type
+            if found.kind is not None:
+                known["file_kind"] = found.kind
+        elif isinstance(event, ProcessExec):
+            known["cmdline"] = redact_command(masked(event.argv, is_cut=event.truncated), self._redaction)
         self._redact(known)
         document = {key: known.pop(key, getattr(event, key, None)) for key in _ALWAYS + _KNOWN.get(kind, ())}
         document |= known
@@ -97,12 +112,13 @@ class Printer:
             known.pop("file_raw", None)
 
 
-def _redact_command(words: str, redaction: Redaction) -> str:
+def redact_command(words: str, redaction: Redaction) -> str:
     """A command line with every path in it hidden, wherever in an argument it begins."""
 
     def hide(match: re.Match[str]) -> str:
-        # `file:///home/alice` and `//home/alice` lead there too.
-        slashes = len(match[0]) - len(match[0].lstrip("/"))
-        return "/" * (slashes - 1) + redaction.path(match[0][slashes - 1 :])
+        # `file:///home/alice`, `//home//alice` and `/tmp/../home/alice` lead there too.
+        path = posixpath.normpath("/" + match[0].lstrip("/"))
+        hidden = redaction.path(path)
+        return match[0] if hidden == path else hidden
 
     return _PATH_IN_WORDS.sub(hide, words)

@@ -123,17 +123,23 @@ def open_watch(
     *,
     is_folding: bool,
     probes: Sequence[str] = (PROBE,),
+    pid: int | None = None,
+    is_following: bool = False,
 ) -> Watch:
     """Attach the probes and begin. With `is_folding` the kernel counts repeated opens and reports one.
 
     Args:
         duration_s: None is until somebody stops it.
         probes: by name; only opens are folded.
+        pid: only what this process does.
+        is_following: and what its descendants do.
 
     Raises:
         PrivilegeError, KernelError, AttachError: nothing can be watched; the message says why and what to do.
     """
-    window = open_window(host, probes, duration_s=duration_s, is_folding=is_folding)
+    window = open_window(
+        host, probes, duration_s=duration_s, pid=pid, is_following=is_following, is_folding=is_folding
+    )
     return Watch(host, window, duration_s)
 
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from agent import cli, errors, events, formats, guest, memory, observe
+from agent import cli, errors, events, formats, guest, memory, observe, sandbox
+from agent.classify import FileTypes
 from agent.collect import today
 from agent.host import Host
 from agent.kernel.probes import Event
@@ -73,19 +74,20 @@ def run(args: argparse.Namespace, probes: Iterable[str]) -> int:
     """
     selection = Selection.of(args)
     wanted = _wanted(probes, selection)
+    if args.follow_children and args.pid is None:
+        raise errors.UsageError("--follow-children needs --pid: the process whose children are meant")
     # Only a look at the whole host tells what is in use on it.
     state_dir = (
         cli.load_config(args, {}).settings.state_dir if "file_open" in wanted and args.pid is None else None
     )
-    host = Host()
     output = Output(formats.stream(args.format), args.output, is_empty=args.overwrite)
     stop = Stop()
-    with _signals(stop, output), guest.admit(exclusive=False):
+    with _signals(stop, output), sandbox.open_host() as host, guest.admit(exclusive=False):
         scan, stats, refused = _watch(args, host, selection, wanted, output, stop)
-    if not args.quiet:
-        cli.say(_account(stats))
-    if state_dir is not None:
-        _remember(state_dir, host, scan)
+        if not args.quiet:
+            cli.say(_account(stats))
+        if state_dir is not None:
+            _remember(state_dir, host, scan)
     is_partial = bool(refused) or any(one.unseen or one.refused for one in stats)
     return errors.EXIT_PARTIAL if args.strict and is_partial else errors.EXIT_COMPLETE
 
@@ -119,9 +121,12 @@ def _watch(
             cli.say(complaint)
         return stop.is_set or output.is_reader_gone()
 
-    with observe.open_watch(host, args.duration or None, is_folding=False, probes=wanted) as watch:
+    with observe.open_watch(
+        host, args.duration or None, is_folding=False, probes=wanted, pid=args.pid,
+        is_following=args.follow_children,
+    ) as watch:  # fmt: skip
         watch.stop_when(is_over)
-        printer = events.Printer(host, redaction, placement=watch.placement)
+        printer = events.Printer(host, redaction, placement=watch.placement, file_kind=FileTypes(host).of)
 
         def show(event: Event) -> None:
             if selection.matches(

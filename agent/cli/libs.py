@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _options.add_duration(parser)
     _options.add_output(parser, "stream")
     _options.add_filters(parser, "pid", "name", "library")
+    _options.add_follow_children(parser)
     _options.add_redaction(parser)
     _options.add_words(parser)
     _options.add_strict(parser, "any event was lost, or could not be watched for")

@@ -3,116 +3,120 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent import tracer
+from agent.process import HeldFile, HeldLibrary, Process
 from agent.redact import People, Printed, Truth
-from agent.scanners import processes
+from agent.selection import Selection
 from tests.agent.fake_host import LIBCRYPTO, LIBSSL, FakeHost
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> FakeHost:
-    """A host on which nothing runs."""
+    """A host with alice."""
     return FakeHost(tmp_path)
 
 
-def listed(web: FakeHost, meanwhile: Callable[[], object] = lambda: None) -> list[dict[str, Any]]:
-    """What is listed, when something happens between the look and the list."""
-    _, seen = processes.survey(web.host)
-    meanwhile()
-    return tracer.processes(web.host, seen, Truth())
+def library(path: str, *, deleted: bool = False) -> HeldLibrary:
+    """OpenSSL at some place."""
+    return HeldLibrary(path=path, deleted=deleted, family="openssl", name="libssl")
 
 
-def test_processes_are_listed_by_number_with_their_lists_sorted(web: FakeHost) -> None:
-    """So that two snapshots of the same can be compared as texts."""
-    for pid in (9, 100, 20):
-        web.process(pid, libraries=[LIBSSL, LIBCRYPTO], fds=["/z.pem", "/a.pem", "/z.pem"])
-
-    found = listed(web)
-
-    assert [one["pid"] for one in found] == [9, 20, 100]
-    assert found[0]["libraries"] == [LIBCRYPTO, LIBSSL]
-    assert found[0]["open_crypto_files"] == ["/a.pem", "/z.pem"]
+def certificate(path: str, *, deleted: bool = False) -> HeldFile:
+    """One that is held open."""
+    return HeldFile(path=path, deleted=deleted, file_type="certificate", file_kind="x509")
 
 
-def test_a_process_without_cryptography_is_none_of_them(web: FakeHost) -> None:
-    """Also when it holds a key open: a copying program uses none."""
-    web.process(10, libraries=[], fds=["/a.pem"])
-
-    assert listed(web) == []
-
-
-@pytest.mark.parametrize(
-    ("target", "is_told"),
-    [
-        ("/a.pem", True), ("/a.CRT", True), ("/a.Cer", True), ("/a.key", True), ("/a.p12", True),
-        ("/a.pfx", True), ("/a.jks", True), ("/a.keystore", True), ("/a.key (deleted)", True),
-        ("/.pem", True),
-        ("/a.pem.bak", False), ("/pem", False), ("/a.txt", False), ("socket:[1]", False),
-        ("anon_inode:[eventpoll]", False), ("/a.pem/b", False),
-    ],
-)  # fmt: skip
-def test_files_are_told_by_the_suffixes_that_users_know(web: FakeHost, target: str, is_told: bool) -> None:
-    """In any case of letters, and those that have gone."""
-    web.process(10, fds=[target])
-
-    assert listed(web)[0]["open_crypto_files"] == ([target] if is_told else [])
+def process(pid: int = 10, **fields: Any) -> Process:  # noqa: ANN401 - fields of the process
+    """A web server."""
+    given: dict[str, Any] = {"start_ticks": 1, "name": "nginx", "exe": "/usr/sbin/nginx", "uid": 0}
+    return Process(pid=pid, **given | fields)
 
 
-@pytest.mark.parametrize("entry", ["stat", "status", ""])
-def test_one_that_ends_between_look_and_list_is_left_out(web: FakeHost, entry: str) -> None:
-    """A line without its name would be worse."""
-    web.process(10)
-    web.process(11)
+def test_the_documented_keys_come_first(web: FakeHost) -> None:
+    """In their order and types; what is not there is not told."""
+    (bare,) = tracer.processes([process()], web.host, Truth())
 
-    def end() -> None:
-        place = web.root / "proc/10" / entry
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
-
-    assert [one["pid"] for one in listed(web, end)] == [11]
-
-
-@pytest.mark.parametrize("entry", ["stat", "status"])
-def test_one_whose_page_is_no_page_is_left_out(web: FakeHost, entry: str) -> None:
-    """As one that has gone."""
-    web.process(10)
-    web.file(f"/proc/10/{entry}", b"nonsense")
-
-    assert listed(web) == []
+    assert list(bare.items()) == [
+        ("pid", 10), ("name", "nginx"), ("exe", "/usr/sbin/nginx"), ("running_as", "root"),
+        ("libraries", []), ("open_crypto_files", []), ("uid", 0),
+    ]  # fmt: skip
+    (inside,) = tracer.processes([process(unit="nginx.service", container="docker")], web.host, Truth())
+    assert list(inside.items())[6:] == [("uid", 0), ("unit", "nginx.service"), ("container", "docker")]
 
 
-def test_a_descriptor_that_is_closed_meanwhile_hinders_no_other(web: FakeHost) -> None:
-    """Programs open and close all the time."""
-    web.process(10, fds=["/a.pem"])
-    os.mkdir(web.place("/proc/10/fd/4"))
+def test_lists_are_lists_of_texts_sorted_and_without_doubles(web: FakeHost) -> None:
+    """So that two snapshots can be compared as texts; a replaced library is marked in its name."""
+    held = process(
+        libraries=(library(LIBSSL), library(LIBSSL, deleted=True), library(LIBCRYPTO), library(LIBSSL)),
+        files=(certificate("/z.pem"), certificate("/a.pem", deleted=True), certificate("/z.pem")),
+    )
 
-    assert listed(web)[0]["open_crypto_files"] == ["/a.pem"]
+    (printed,) = tracer.processes([held], web.host, Truth())
+
+    assert printed["libraries"] == [LIBCRYPTO, LIBSSL, f"{LIBSSL} (deleted)"]
+    assert printed["open_crypto_files"] == ["/a.pem (deleted)", "/z.pem"]
 
 
-def test_totals_are_the_lengths_of_the_lists() -> None:
-    """That is what users' dashboards have counted so far."""
-    found = [
-        {"libraries": ["a", "b"], "open_crypto_files": []},
-        {"libraries": ["a"], "open_crypto_files": ["x"]},
+def test_what_an_open_file_is_stands_beside_it(web: FakeHost) -> None:
+    """One for each of the list, by the same name."""
+    key = HeldFile(path="/b.key", file_type="private_key", file_kind="pkcs8")
+    odd = HeldFile(path="/a.pem", file_type="unknown")
+
+    (printed,) = tracer.processes([process(files=(key, odd))], web.host, Truth())
+
+    assert printed["file_details"] == [
+        {"file": "/a.pem", "file_type": "unknown"},
+        {"file": "/b.key", "file_type": "private_key", "file_kind": "pkcs8"},
     ]
 
-    assert tracer.summary(found) == {"total_processes": 2, "total_libraries": 3, "total_files": 1}
+
+def test_the_totals_are_the_lengths_of_the_lists(web: FakeHost) -> None:
+    """How many there are in all, not how many different ones: so exporters have always read them."""
+    both = process(libraries=(library(LIBSSL), library(LIBCRYPTO)), files=(certificate("/a.pem"),))
+    printed = tracer.processes([both, process(11, libraries=(library(LIBSSL),))], web.host, Truth())
+
+    assert tracer.summary(printed) == {"total_processes": 2, "total_libraries": 3, "total_files": 1}
     assert tracer.summary([]) == {"total_processes": 0, "total_libraries": 0, "total_files": 0}
 
 
-def test_owners_without_a_name_are_numbers_and_people_are_hidden(web: FakeHost) -> None:
-    """By the effective user."""
-    for pid, uid in ((10, 0), (11, 1000), (12, 4242)):
-        web.process(pid, uid=uid)
-    _, seen = processes.survey(web.host)
+def test_people_are_hidden_in_every_field(web: FakeHost) -> None:
+    """Two names that become one are one in the list."""
+    people = People({"/home/alice": "alice", "/home/bob": "bob"}, ["alice", "bob"])
+    held = process(
+        exe="/home/alice/bin/x",
+        uid=1000,
+        libraries=(library("/home/alice/libssl.so"), library("/home/bob/libssl.so")),
+        files=(certificate("/home/alice/a.pem"), certificate("/root/a.pem")),
+    )
 
-    found = tracer.processes(web.host, seen, Printed(People.of(web.host)))
+    printed = tracer.processes([held], web.host, Printed(people))
 
-    assert [one["running_as"] for one in found] == ["root", "USER", "uid:4242"]
+    assert "alice" not in str(printed)
+    assert "bob" not in str(printed)
+    assert printed[0]["running_as"] == "USER"
+    assert printed[0]["libraries"] == ["/home/USER/libssl.so"]
+    assert printed[0]["open_crypto_files"] == ["/home/ROOT/a.pem", "/home/USER/a.pem"]
+    assert [one["file"] for one in printed[0]["file_details"]] == printed[0]["open_crypto_files"]
+
+
+def test_who_was_asked_for_is_chosen_by_the_true_names() -> None:
+    """Alice's key is asked for by its path; a library by any part of its own, marked or not."""
+    alice = process(1, name="app", files=(certificate("/home/alice/a.pem"),))
+    old = process(2, libraries=(library(LIBSSL, deleted=True), library(LIBCRYPTO)))
+    found = [alice, old]
+
+    def pids(**filters: Any) -> list[int]:  # noqa: ANN401 - those of a selection
+        return [one.pid for one in tracer.selected(found, Selection(**filters))]
+
+    assert pids() == [1, 2]
+    assert pids(file="/home/alice/*") == [1]
+    assert pids(file="/home/USER/*") == []
+    assert pids(library="libssl") == [2]
+    assert pids(library="libcrypto", name="ngin") == [2]
+    assert pids(library="libssl", file="*.pem") == []
+    assert pids(pid=1) == [1]
