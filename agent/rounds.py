@@ -7,6 +7,7 @@ remembers costs the host nothing between rounds.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,6 +142,8 @@ def _attempt(todo: Plan, tell: Tell) -> Sequence[Receipt] | None:
     settings = todo.configured.settings
     stopped = Stop()
     with sandbox.open_host() as host, StateDirectory(settings.state_dir) as state:
+        # The service, which waits for us.
+        host.note_relative(os.getppid())
         draft = look(todo, host, state, tell, stopped)
         if stopped.is_set():
             return None

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,11 @@ lab_test = [pytest.mark.root, pytest.mark.lab, pytest.mark.slow]
 UNIT = "fleet-agent.service"
 STATE = "/var/lib/cryptofleet/agent"
 UNPACKED = "/run/fleet-agent"
+LOCKED = "/run/cryptofleet/agent"
+SWITCH = "/etc/cryptofleet/disabled"
+CONFIG = "/etc/cryptofleet/agent.toml"
+# As `systemd-analyze security` sums it up, in tenths; it was so before the service told systemd how it goes.
+EXPOSURE_MAX = 33
 # By the bit that the kernel gives each (include/uapi/linux/capability.h): the first lets it read every file,
 # the second see into every process, the next two load tracing programs, the last open what is mapped.
 CAPABILITIES = {
@@ -33,6 +41,8 @@ CAPABILITIES = {
     "CAP_BPF": 39,
     "CAP_CHECKPOINT_RESTORE": 40,
 }
+# The usual places to unpack in are closed on this test's hosts.
+BY_HAND = ["env", f"TMPDIR={STATE}", AGENT, "run", "--once"]
 CERTIFICATE = "/srv/tls/site.pem"
 # Services of another user: one has a cryptographic library mapped, the other reads a certificate's file.
 OTHERS = {
@@ -80,10 +90,23 @@ class Site:
         return self.service.host
 
     def worker(self) -> int:
-        """The agent itself; the service's first process only unpacked it."""
-        until(lambda: len(self.service.pids) > 1, START_S, "the agent does not unpack")
-        (worker,) = set(self.service.pids) - {self.service.main_pid}
-        return worker
+        """The agent itself; the service's first process only unpacked it, and rounds are children of it."""
+        until(lambda: bool(self._worker()), START_S, "the agent does not unpack")
+        return int(self._worker())
+
+    def _worker(self) -> str:
+        first = self.service.main_pid
+        return self.host.run(["cat", f"/proc/{first}/task/{first}/children"], check=False).stdout.strip()
+
+    def be_idle(self) -> None:
+        """Wait until no round is at work."""
+        until(lambda: len(self.service.pids) == 2, 120, "the round does not end")
+
+    def reload(self, words: str) -> None:
+        """Have the service read its configuration anew, and wait until it says so."""
+        before = self.service.journal.count(words)
+        self.host.run(["systemctl", "reload", UNIT])
+        until(lambda: self.service.journal.count(words) > before, 60, f"it does not say: {words}")
 
     def section(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """A section's state as the collector has it, and its entries."""
@@ -114,10 +137,23 @@ def site(tmp_path_factory: pytest.TempPathFactory, frozen_agent: Path, house: Pa
         yield Site(fleet, Service(host, UNIT), bare)
 
 
+def test_the_unit_exposes_no_more_than_it_did(unit: Path) -> None:
+    """By systemd's own count, which is no proof and a good alarm."""
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"exposure level for \S+: (\d+)\.(\d)", done.stdout)
+    if found is None:
+        pytest.skip(f"systemd-analyze cannot tell: {done.stderr.strip()}")
+    assert int(found[1] + found[2]) <= EXPOSURE_MAX
+
+
 def by_hand(host: Host) -> str:
     """Scan and post once, beside the service; what the agent says."""
-    command = ["env", f"TMPDIR={STATE}", AGENT, "run", "--once"]
-    return host.run(command, timeout_s=120).stderr
+    return host.run(BY_HAND, timeout_s=120).stderr
 
 
 class TestUnderTheUnit:
@@ -148,7 +184,7 @@ class TestUnderTheUnit:
         assert {"/", "/run", "/tmp"} < set(places)
 
         # Then those that can be written are its own, which a try confirms
-        assert {path for path in places if "rw" in mounts[path]} == {STATE, UNPACKED}
+        assert {path for path in places if "rw" in mounts[path]} == {STATE, UNPACKED, LOCKED}
         for path in ("/etc", "/root", "/home", "/run", "/tmp", "/var/lib/cryptofleet"):
             assert "Read-only file system" in site.service.inside(f"touch {path}/x").stderr, path
         assert site.service.inside(f"touch {STATE}/x && rm {STATE}/x").returncode == 0
@@ -167,7 +203,7 @@ class TestUnderTheUnit:
         """An inventory of the agent's own user would look complete and say nothing."""
         until(lambda: "accepted" in site.service.journal, 120, "nothing was posted")
         state, entries = site.section("processes")
-        assert state["status"] == "complete"
+        assert state["status"] == "complete", state
         used = {row["key"].split()[-1] for row in entries if " other.service " in row["key"]}
         assert any("libssl" in library for library in used), entries
 
@@ -221,7 +257,8 @@ class TestUnderTheUnit:
         # Then it runs again, nothing of the former is alive, and one unpacked agent is all there is
         again = site.service.wait_for_another(first)
         new = site.worker()
-        assert sorted(site.service.pids) == sorted([again, new])
+        alone = sorted([again, new])
+        until(lambda: sorted(site.service.pids) == alone, 120, "something else is there, too")
         assert len(site.service.inside(f"ls -A {UNPACKED}").stdout.split()) == 1
         left = site.host.run("find / /run /tmp /dev/shm -xdev -name '_MEI*' 2>/dev/null", check=False)
         assert left.stdout == ""
@@ -265,6 +302,87 @@ class TestUnderTheUnit:
         assert service.show("Result") == "success"
         assert "fleet-agent: stopped" in service.journal
         assert service.pids == []
+
+    def test_it_is_ready_when_it_has_read_its_configuration_and_says_how_it_goes(self, site: Site) -> None:
+        """`systemctl start` returns when there is something that works, and `status` shows it."""
+        until(lambda: "accepted" in site.service.journal, 120, "nothing was posted")
+        site.be_idle()
+        assert site.service.show("ActiveState") == "active"
+        assert site.service.show("NotifyAccess") == "all"
+        until(lambda: "next round at " in site.service.show("StatusText"), 30, "it does not tell")
+
+    def test_what_is_bad_in_its_configuration_is_told_and_the_old_one_stays(self, site: Site) -> None:
+        """A typing error must not end the watch over a host."""
+        site.be_idle()
+        first, worker = site.service.main_pid, site.worker()
+        site.host.write(CONFIG, "windows_s = 2\n")
+        site.reload(
+            "the new configuration is not used, and the old one is: /etc/cryptofleet/agent.toml: windows_s"
+        )
+        site.host.write(CONFIG, "[budget]\nmemory_mib = 256\n")
+        site.reload("the configuration was read anew")
+        site.host.run(["rm", CONFIG])
+        site.reload("the configuration was read anew")
+        assert (site.service.main_pid, site.worker()) == (first, worker)
+        assert site.service.show("ActiveState") == "active"
+
+    def test_a_bad_configuration_at_the_start_is_the_reason_why_it_failed(self, site: Site) -> None:
+        """And not some minutes later, when the first round is due."""
+        host = site.fleet.lab["web2"]
+        service = Service(host, UNIT)
+        host.run(["systemctl", "stop", UNIT])
+        host.write(CONFIG, "nonsense\n")
+        done = host.run(["systemctl", "start", UNIT], check=False)
+        host.run(["systemctl", "stop", UNIT])
+        host.run(["rm", CONFIG])
+        assert done.returncode != 0
+        assert f"fleet-agent: {CONFIG} is not TOML" in service.journal
+
+    def test_while_it_is_switched_off_there_are_no_rounds(self, site: Site) -> None:
+        """Also not by hand, and both say why."""
+        site.be_idle()
+        site.host.write(SWITCH, "incident 4711\n")
+        # It looks for the switch once a minute, and whenever it is woken.
+        site.reload("the configuration was read anew")
+        until(lambda: "incident 4711; no rounds" in site.service.journal, 90, "it does not see the switch")
+        assert "switched off by" in site.service.show("StatusText")
+        done = site.host.run(BY_HAND, check=False, timeout_s=120)
+        assert (done.returncode, "incident 4711" in done.stderr) == (1, True), done.stderr
+        site.host.run(["rm", SWITCH])
+        site.reload("the configuration was read anew")
+        until(lambda: "switched on again" in site.service.journal, 90, "it does not see that it is gone")
+        assert site.service.journal.count("incident 4711") == 1
+
+    def test_a_scan_by_hand_and_a_round_share_one_lock(self, site: Site) -> None:
+        """Which only root can even see, and which outlives the service."""
+        site.be_idle()
+        by_hand(site.host)
+        found = site.host.run(f"stat -c '%a %U' {LOCKED} {LOCKED}/lock").stdout.splitlines()
+        assert found == ["700 root", "600 root"]
+        as_user = site.host.run(["setpriv", "--reuid=65534", "--clear-groups", "ls", LOCKED], check=False)
+        assert "Permission denied" in as_user.stderr
+
+    def test_one_that_hangs_is_killed_by_systemd_and_started_again(self, site: Site) -> None:
+        """Here it is stopped, so that it can do nothing any more, not even end."""
+        # Given a watchdog that is not as patient as the unit's
+        drop_in = f"/etc/systemd/system/{UNIT}.d/watchdog.conf"
+        site.host.write(drop_in, "[Service]\nWatchdogSec=3\n")
+        site.host.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
+        site.be_idle()
+        first, worker = site.service.main_pid, site.worker()
+        # And that is fed: more than its time passes, and nothing happens
+        time.sleep(5)
+        assert site.service.main_pid == first
+
+        # When the agent hangs
+        site.host.run(["kill", "-STOP", str(worker)])
+
+        # Then it is killed, and another is there
+        site.service.wait_for_another(first)
+        assert site.host.run(["test", "-d", f"/proc/{worker}"], check=False).returncode != 0
+        assert "Watchdog timeout" in site.service.journal
+        site.worker()
+        site.host.run(f"rm {drop_in} && systemctl daemon-reload && systemctl restart {UNIT}")
 
     def test_a_host_that_is_not_enrolled_starts_nothing(self, site: Site) -> None:
         """An image with the agent in it must not fail at every boot until somebody enrols it."""
