@@ -120,8 +120,8 @@ def work(host: Host, chosen: Mapping[str, ModuleType], memory_mib: int, parent: 
         _settle(parent, memory_mib)
         # Who waits for us has libraries of ours in its memory, too.
         host.note_relative(parent)
-        for module in chosen.values():
-            is_spent = _answer(host, module, memory_mib, fd)
+        for left, module in zip(reversed(range(len(chosen))), chosen.values(), strict=True):
+            is_spent = _answer(host, module, memory_mib, fd, is_last=not left)
             if is_spent:
                 break
         code = os.EX_OK
@@ -158,7 +158,7 @@ def _limit(which: int, soft: int, hard: int) -> None:
     resource.setrlimit(which, (min(soft, was[0], hard), hard))
 
 
-def _answer(host: Host, module: ModuleType, memory_mib: int, fd: int) -> bool:
+def _answer(host: Host, module: ModuleType, memory_mib: int, fd: int, *, is_last: bool) -> bool:
     """Run one scanner and write its frame; whether it used up the memory."""
     spec: Spec = module.SPEC
     is_spent = False
@@ -190,6 +190,9 @@ def _answer(host: Host, module: ModuleType, memory_mib: int, fd: int) -> bool:
         )
     if len(message) > FRAME_BYTES_MAX:
         message = encode(Outcome(spec=spec, failure=TOO_MUCH))
+    if is_last or is_spent:
+        # Before the frame, after which nobody waits for us: what the files' reader cost is counted then.
+        host.close()
     _write_all(fd, len(message).to_bytes(HEADER_BYTES))
     _write_all(fd, message)
     return is_spent
