@@ -1,193 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which cryptographic library is an ELF file? Told by its SONAME and what it exports, never by its path.
+"""Which cryptographic library is a file, or holds it? Told by its ELF content, never by its path.
 
-A SONAME is what programs were linked against, so it stays when a file is renamed or copied. A file whose
-SONAME is not in the table, or that has none (plug-ins), is known by what it exports. The version is what its
-own bytes state in so many words; where they state none, it is absent.
+First by its SONAME, then by what it exports (`agent.library_table`), then by what is linked into it
+(`agent.embedded`). The version is what its own bytes state in so many words; where they state none, it is
+absent. A file is named by what it says of itself, and everything in it can be forged: so a name in an
+inventory says what a file is taken for, and never that it is genuine. That is what packages, build ids and
+hashes are for.
 """
 
 from __future__ import annotations
 
-import itertools
+import hashlib
+import os
 import re
 from dataclasses import dataclass, replace
 
-from agent import errors
-from agent.elf import Elf, MalformedElfError, Symbol, read_at_of, read_elf
+from agent import embedded, errors
+from agent.elf import Elf, MalformedElfError, ReadAt, read_at_of, read_elf
+from agent.elf_symbols import first_export
+from agent.library_table import BY_STEM, BY_SYMBOL, SONAME, Row, stems
 from agent.model import canonical
+from agent.stated_version import first_stated, lone_version
 
-# How much of one library is searched for its version. The largest of the table have under 6 MiB in all
-# (OpenSSL's libcrypto, Botan); the rest is for builds that carry several.
-SEARCH_BYTES_MAX = 16 * 1024 * 1024
-# How often a library may say the words without a version after them: OpenSSL says its name 41 times.
-_TRIES_MAX = 1000
-
-# `libcrypto.so.3`, and `libcrypto-3a1b2c4d.so.3` as auditwheel renames what a Python wheel bundles.
-_SONAME = re.compile(rb"(?P<stem>[^/]+?)(?:-[0-9a-f]{8,})?\.so(?:\.(?P<major>[0-9]{1,9})[^/]*)?", re.DOTALL)
-_NUMBER = rb"[0-9]{1,9}\.[0-9]{1,9}(?:\.[0-9]{1,9}){0,3}"
-# A constant that is a version and nothing else. It counts only when there is exactly one in the file.
-_LONE = re.compile(rb"\0([0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})(?=\0)")
-
-
-@dataclass(frozen=True)
-class _Statement:
-    """Words in which a library states its version; some of them also tell one project from its forks."""
-
-    anchor: bytes
-    """Fixed words to look for first: finding them is ten times as fast as the pattern."""
-    pattern: re.Pattern[bytes]
-    """From the anchor on; group 1 is the version, empty where the words state none."""
-    family: str | None = None
-
-
-def _says(anchor: str, version: bytes, family: str | None = None) -> _Statement:
-    return _Statement(anchor.encode(), re.compile(re.escape(anchor.encode()) + version), family)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    family: str
-    name: str
-    stems: tuple[str, ...] = ()
-    """SONAMEs up to `.so`; the name where none is given."""
-    major_min: int = 0
-    """The least number after `.so.`, where two projects share a stem."""
-    symbols: tuple[str, ...] = ()
-    """Any one of them, exported, tells the library where no SONAME does."""
-    states: tuple[_Statement, ...] = ()
-    """Looked for in this order; the first found counts."""
-    alone: bool = False
-    """The version stands in the file as a constant of its own, and there is no other of that form."""
-
-
-_OPENSSL = (
-    # `OpenSSL 3.0.19 27 Jan 2026`, `OpenSSL 1.0.2k-fips  26 Jan 2017`, `OpenSSL 1.1.1k  FIPS 25 Mar 2021`
-    # and not the forks' `OpenSSL 1.1.1 (compatible; BoringSSL)`.
-    _says(
-        "OpenSSL ",
-        rb"([0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}[a-z]{0,2}(?:-(?!fips)[0-9a-z.]{1,20})?)[- \0](?!\(compatible)",
-    ),
-    _says("AWS-LC ", rb"(" + _NUMBER + rb")", "aws-lc"),
-    _says("(compatible; BoringSSL)", b"()", "boringssl"),
-    _says("LibreSSL ", rb"(" + _NUMBER + rb")", "libressl"),
-)
-_NSS = (_says("Version: NSS ", rb"(" + _NUMBER + rb")"),)
-# LibreSSL counted on from OpenBSD's number (2.0 came as libssl.so.27); OpenSSL's never went beyond 10.
-_LIBRESSL_MAJOR_MIN = 26
-
-# Order matters where a file exports the marks of two rows: the first wins.
-_TABLE = (
-    _Row(family="libressl", name="libcrypto", major_min=_LIBRESSL_MAJOR_MIN, states=_OPENSSL[-1:]),
-    _Row(family="libressl", name="libssl", major_min=_LIBRESSL_MAJOR_MIN),
-    _Row(family="libressl", name="libtls", symbols=("tls_config_new",)),
-    _Row(
-        family="openssl",
-        name="libcrypto",
-        symbols=("EVP_EncryptInit_ex", "OpenSSL_version", "SSLeay_version"),
-        states=_OPENSSL,
-    ),
-    _Row(family="openssl", name="libssl", symbols=("SSL_CTX_new",)),
-    _Row(family="openssl", name="provider", symbols=("OSSL_provider_init",), alone=True),
-    _Row(family="openssl", name="engine", symbols=("bind_engine",)),
-    _Row(
-        family="gnutls",
-        name="libgnutls",
-        symbols=("gnutls_global_init",),
-        states=(_says("Enabled GnuTLS ", rb"([0-9][0-9A-Za-z.]{0,20}) logging"),),
-    ),
-    _Row(family="gnutls", name="libgnutlsxx"),
-    _Row(family="gnutls", name="libgnutls-dane", symbols=("dane_state_init",)),
-    _Row(family="gnutls", name="libgnutls-openssl"),
-    _Row(family="nettle", name="libnettle", symbols=("nettle_sha256_init",)),
-    _Row(family="nettle", name="libhogweed", symbols=("nettle_rsa_public_key_init",)),
-    _Row(
-        family="libgcrypt",
-        name="libgcrypt",
-        symbols=("gcry_check_version",),
-        states=(_says("This is Libgcrypt ", rb"([0-9][0-9A-Za-z.-]{0,20}) "),),
-    ),
-    _Row(family="nss", name="libsoftokn3", symbols=("NSC_GetFunctionList",), states=_NSS),
-    _Row(family="nss", name="libfreebl3", symbols=("FREEBL_GetVector",), states=_NSS),
-    _Row(family="nss", name="libfreeblpriv3", states=_NSS),
-    _Row(family="nss", name="libnss3", symbols=("NSS_Initialize",), states=_NSS),
-    _Row(family="nss", name="libnssutil3", symbols=("NSSUTIL_GetVersion",), states=_NSS),
-    _Row(family="nss", name="libssl3", symbols=("NSSSSL_GetVersion",), states=_NSS),
-    _Row(family="nss", name="libnssckbi"),
-    _Row(family="nss", name="libsmime3", symbols=("NSSSMIME_GetVersion",), states=_NSS),
-    _Row(
-        family="mbedtls",
-        name="libmbedcrypto",
-        stems=("libmbedcrypto", "libtfpsacrypto"),
-        symbols=("mbedtls_version_get_string",),
-        # 2.x writes `mbed TLS`, 3.x `Mbed TLS`.
-        states=(_says("bed TLS ", rb"(" + _NUMBER + rb")"),),
-    ),
-    _Row(family="mbedtls", name="libmbedx509", symbols=("mbedtls_x509_crt_init",)),
-    _Row(family="mbedtls", name="libmbedtls", symbols=("mbedtls_ssl_init",)),
-    _Row(
-        family="wolfssl",
-        name="libwolfssl",
-        symbols=("wolfSSL_Init", "wolfCrypt_Init"),
-        states=(_says("wolfSSL ", rb"(" + _NUMBER + rb")\0"),),
-    ),
-    _Row(family="libsodium", name="libsodium", symbols=("sodium_init",), alone=True),
-    _Row(
-        family="botan",
-        name="libbotan",
-        stems=("libbotan", "libbotan-1", "libbotan-2", "libbotan-3"),
-        symbols=("botan_version_string",),
-        states=(_says("Botan ", rb"(" + _NUMBER + rb") \("),),
-    ),
-    _Row(
-        family="krb5",
-        name="libkrb5",
-        symbols=("krb5_init_context",),
-        states=(_says("KRB5_BRAND: krb5-", rb"(" + _NUMBER + rb"(?:-(?:alpha|beta)[0-9]{1,2})?)"),),
-    ),
-    _Row(family="krb5", name="libk5crypto", symbols=("krb5_c_encrypt",)),
-    _Row(family="krb5", name="libgssapi_krb5", symbols=("gss_init_sec_context",)),
-    _Row(family="heimdal", name="libkrb5", major_min=17),
-    _Row(family="heimdal", name="libgssapi"),
-    _Row(family="heimdal", name="libhcrypto", symbols=("hc_EVP_CipherInit_ex",)),
-    _Row(family="heimdal", name="libhx509", symbols=("hx509_context_init",)),
-    _Row(
-        family="libssh",
-        name="libssh",
-        stems=("libssh", "libssh-gcrypt"),
-        symbols=("ssh_new",),
-        states=(_says("SSH-2.0-libssh_", rb"(" + _NUMBER + rb")"),),
-    ),
-    _Row(
-        family="libssh2",
-        name="libssh2",
-        symbols=("libssh2_session_init_ex",),
-        states=(_says("SSH-2.0-libssh2_", rb"(" + _NUMBER + rb")"),),
-    ),
-    _Row(family="p11-kit", name="libp11-kit", symbols=("p11_kit_modules_load",)),
-    _Row(family="p11-kit", name="p11-kit-client"),
-    _Row(family="p11-kit", name="p11-kit-proxy"),
-    _Row(family="p11-kit", name="p11-kit-trust"),
-    _Row(family="liboqs", name="liboqs", symbols=("OQS_KEM_new",), alone=True),
-    _Row(family="s2n", name="libs2n", symbols=("s2n_init",)),
-    _Row(family="rustls", name="librustls", symbols=("rustls_version",)),
-    _Row(family="cryptopp", name="libcryptopp", stems=("libcrypto++", "libcryptopp")),
-    _Row(
-        family="libtomcrypt",
-        name="libtomcrypt",
-        symbols=("crypt_build_settings",),
-        states=(_says("LibTomCrypt ", rb"(" + _NUMBER + rb")"),),
-    ),
-    # Last: modules that speak PKCS #11 and are none of the above (softhsm, opensc, a vendor's HSM).
-    _Row(family="pkcs11", name="module", symbols=("C_GetFunctionList",)),
-)
-
-_BY_STEM: dict[bytes, list[_Row]] = {}
-for _row in _TABLE:
-    for _stem in _row.stems or (_row.name,):
-        _BY_STEM.setdefault(_stem.encode(), []).append(_row)
-for _rows in _BY_STEM.values():
-    _rows.sort(key=lambda row: -row.major_min)
-_MARKS = {Symbol.of(symbol): row for row in _TABLE for symbol in row.symbols}
+SEARCH_BYTES_MAX = embedded.SEARCH_BYTES_MAX
+# How much of a library is searched for its version. The largest of the table have under 6 MiB in all
+# (OpenSSL's libcrypto, Botan); the rest is for builds that carry several, and for the JVM's 25.
+_VERSION_BYTES_MAX = 32 * 1024 * 1024
+# Names that show a module of Python, of the JVM or of node, without knowing what it is called.
+_MODULE_ENTRIES = (b"\0PyInit_", b"\0JNI_OnLoad\0", b"\0napi_register_module_v1\0")
+_NAMES_BYTES_MAX = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,111 +38,168 @@ class Recognised:
     family: str
     name: str
     soname: str | None
+    """Of the file, whatever is in it."""
     version: str | None
     build_id: str | None
+    """Of the file, whatever is in it."""
     embedded: bool = False
     """Linked into a program or module of another name."""
     searched_bytes: int = 0
-    """How much of it was read to find the version."""
+    """How much of the file was read to find that out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """All that one look at a file gives."""
+
+    library: Recognised | None = None
+    sha256: str | None = None
+    """Of the whole file, where it was asked for."""
+    searched_bytes: int = 0
+    is_cut: bool = False
+    """The limit came before the end of the search: something may be in it that was not found."""
 
 
 def recognise(elf: Elf, search_bytes_max: int = SEARCH_BYTES_MAX) -> Recognised | None:
-    """The library that a file is, or None where it is none of the table.
+    """The library that a file is or holds, or None where it is none of the table.
 
     Args:
         elf: the file.
-        search_bytes_max: how much of it may be read in search of its version.
+        search_bytes_max: how much of it may be read in search of a library, and of its version.
 
     Raises:
         MalformedElfError: the file contradicts itself.
         HostError: it cannot be read.
     """
-    soname = elf.soname
-    match = _SONAME.fullmatch(soname) if soname else None
-    row = _row_by_soname(match) if match else None
-    if row is not None:
-        name = row.name
-    else:
-        row = _row_by_marks(elf)
-        if row is None:
-            return None
-        # Known by its symbols alone: where it has a name of its own, that says more than the table's.
-        name = canonical.escape_bytes(match["stem"]) if match else row.name
-    found = Recognised(
-        family=row.family,
-        name=name,
-        soname=canonical.escape_bytes(soname) if soname else None,
-        version=None,
-        build_id=elf.build_id,
-    )
-    if row.states:
-        return _with_stated_version(found, row.states, elf, search_bytes_max)
-    return _with_lone_version(found, elf, search_bytes_max) if row.alone else found
+    return _examine(elf, search_bytes_max).library
 
 
 def recognise_file(fd: int, path: str, search_bytes_max: int = SEARCH_BYTES_MAX) -> Recognised | None:
-    """The same for an open file, in the form of `agent.parsing`.
+    """The same for an open file, in the form of `agent.parsing`. See `examine` for what it leaves out.
 
     Raises:
         MalformedError: the file contradicts itself.
         HostError: it cannot be read.
     """
+    return examine(fd, path, search_bytes_max).library
+
+
+def examine(
+    fd: int, path: str, search_bytes_max: int = SEARCH_BYTES_MAX, hash_bytes_max: int = 0
+) -> Examined:
+    """All that is to be known of an open file, in the form of `agent.parsing`.
+
+    Args:
+        fd: the file.
+        path: for messages.
+        search_bytes_max: as in `recognise`.
+        hash_bytes_max: a library without a build id is hashed, if it is not larger than this.
+
+    Raises:
+        MalformedError: the file contradicts itself.
+        HostError: it cannot be read.
+    """
+    read_at = read_at_of(fd, path)
     try:
-        elf = read_elf(read_at_of(fd, path))
-        return None if elf is None else recognise(elf, search_bytes_max)
+        elf = read_elf(read_at)
+        if elf is None:
+            return Examined()
+        found = _examine(elf, search_bytes_max)
     except MalformedElfError as error:
         raise errors.MalformedError(path, str(error)) from error
+    library = found.library
+    if library is None or library.build_id is not None or os.lseek(fd, 0, os.SEEK_END) > hash_bytes_max:
+        return found
+    return replace(found, sha256=_sha256(read_at, hash_bytes_max))
 
 
-def _row_by_soname(match: re.Match[bytes]) -> _Row | None:
+def _sha256(read_at: ReadAt, bytes_max: int) -> str:
+    digest = hashlib.sha256()
+    at = 0
+    while at < bytes_max and (chunk := read_at(at, min(1 << 20, bytes_max - at))):
+        digest.update(chunk)
+        at += len(chunk)
+    return digest.hexdigest()
+
+
+def _examine(elf: Elf, bytes_max: int) -> Examined:
+    soname = elf.soname
+    match = SONAME.fullmatch(soname) if soname else None
+    row = _row_by_soname(elf, match) if match else None
+    if row is not None:
+        return _named(elf, row, row.name, bytes_max, is_embedded=row.embedded)
+    mark = first_export(elf, BY_SYMBOL)
+    row = BY_SYMBOL[mark] if mark else None
+    if row is not None and row.is_module and not elf.has_interpreter:
+        # Where it has a name of its own, that says more than the table's.
+        name = canonical.escape_bytes(match["stem"]) if match else row.name
+        return _named(elf, row, name, bytes_max)
+    if row is not None and row.all_stems & stems(elf.needed):
+        # It has symbols of a library that it is linked with: it stands between that and its users.
+        row = None
+    if row is not None and not match and not elf.has_interpreter and not _is_module(elf):
+        return _named(elf, row, row.name, bytes_max)
+    search = embedded.search_embedded(elf, bytes_max)
+    if search.found is None and row is not None:
+        # Its own words tell nothing more than that it exports what only this library has.
+        return _named(elf, row, row.name, bytes_max, is_embedded=True)
+    if search.found is None:
+        return Examined(searched_bytes=search.searched_bytes, is_cut=search.is_cut)
+    family, name, version = search.found
+    library = Recognised(
+        family=family,
+        name=name,
+        soname=canonical.escape_bytes(soname) if soname else None,
+        version=version,
+        build_id=elf.build_id,
+        embedded=True,
+        searched_bytes=search.searched_bytes,
+    )
+    return Examined(library=library, searched_bytes=search.searched_bytes, is_cut=search.is_cut)
+
+
+def _row_by_soname(elf: Elf, match: re.Match[bytes]) -> Row | None:
     major = int(match["major"] or 0)
-    return next((row for row in _BY_STEM.get(match["stem"], ()) if major >= row.major_min), None)
-
-
-def _row_by_marks(elf: Elf) -> _Row | None:
-    # A program that exports its crypto has it linked in: that is another question than which library this is.
-    if elf.has_interpreter:
-        return None
-    mark = elf.first_export(_MARKS)
-    return _MARKS[mark] if mark else None
-
-
-def _with_stated_version(
-    found: Recognised, states: tuple[_Statement, ...], elf: Elf, bytes_max: int
-) -> Recognised:
-    searched = 0
-    for chunk in elf.contents(min(bytes_max, SEARCH_BYTES_MAX)):
-        searched += len(chunk)
-        for statement in states:
-            version = _version(statement, chunk)
-            if version is not None:
-                return replace(
-                    found,
-                    family=statement.family or found.family,
-                    version=version.decode("ascii") or None,
-                    searched_bytes=searched,
-                )
-    return replace(found, searched_bytes=searched)
-
-
-def _version(statement: _Statement, chunk: bytes) -> bytes | None:
-    at = -1
-    for _ in range(_TRIES_MAX):
-        at = chunk.find(statement.anchor, at + 1)
-        if at < 0:
-            return None
-        match = statement.pattern.match(chunk, at)
-        if match is not None:
-            return match[1]
+    for row in BY_STEM.get(match["stem"], ()):
+        if major < row.major_min:
+            continue
+        if row.is_fork and (major or not _exports_any(elf, row)):
+            continue
+        if row.needs and not any(soname in row.needs for soname in elf.needed):
+            continue
+        return row
     return None
 
 
-def _with_lone_version(found: Recognised, elf: Elf, bytes_max: int) -> Recognised:
-    searched = 0
-    lone: set[bytes] = set()
-    for chunk in elf.contents(min(bytes_max, SEARCH_BYTES_MAX)):
-        searched += len(chunk)
-        lone.update(match[1] for match in itertools.islice(_LONE.finditer(chunk), _TRIES_MAX))
-        if len(lone) > 1:
-            return replace(found, searched_bytes=searched)
-    return replace(found, version=lone.pop().decode("ascii") if lone else None, searched_bytes=searched)
+def _exports_any(elf: Elf, row: Row) -> bool:
+    mark = first_export(elf, (symbol for symbol, one in BY_SYMBOL.items() if one is row))
+    return mark is not None
+
+
+def _is_module(elf: Elf) -> bool:
+    """Whether a language's run-time loads it: then what it exports is beside its purpose."""
+    names = elf.names(_NAMES_BYTES_MAX)
+    return any(entry in names for entry in _MODULE_ENTRIES)
+
+
+def _named(elf: Elf, row: Row, name: str, bytes_max: int, *, is_embedded: bool = False) -> Examined:
+    """What a row says of the file, with the version that the file states."""
+    chunks = elf.contents(min(bytes_max, _VERSION_BYTES_MAX))
+    if row.states:
+        said = first_stated(row.states, chunks)
+    elif row.alone:
+        said = lone_version(chunks)
+    else:
+        said = None
+    soname = elf.soname
+    library = Recognised(
+        family=said.family if said and said.family else row.family,
+        name=name,
+        soname=canonical.escape_bytes(soname) if soname else None,
+        version=said.version if said else None,
+        build_id=elf.build_id,
+        embedded=is_embedded,
+        searched_bytes=said.searched_bytes if said else 0,
+    )
+    is_cut = said is not None and said.version is None and said.searched_bytes >= bytes_max
+    return Examined(library=library, searched_bytes=library.searched_bytes, is_cut=is_cut)

@@ -17,7 +17,8 @@ from elftools.elf.notes import iter_notes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.elf import Elf, MalformedElfError, Symbol, read_at_of, read_elf
+from agent.elf import Elf, MalformedElfError, read_at_of, read_elf
+from agent.elf_symbols import Symbol, first_export
 from agent.errors import UnreadableError
 from tests.agent.elf_files import BUILD_ID, elf_file
 
@@ -61,7 +62,7 @@ def ask_everything(data: bytes) -> Counted:
         for question in (
             lambda: elf.soname,
             lambda: elf.build_id,
-            lambda: elf.first_export(SYMBOLS),
+            lambda: first_export(elf, SYMBOLS),
             lambda: sum(map(len, elf.contents(1 << 20))),
         ):
             try:
@@ -112,9 +113,9 @@ def test_exports_are_those_another_reader_finds(path: Path) -> None:
 
         for name in defined[:: max(1, len(defined) // 50)]:
             symbol = Symbol.of(name)
-            assert elf.first_export([symbol]) == symbol
-        assert elf.first_export(map(Symbol.of, sorted(imported - {""}))) is None
-        assert elf.first_export([Symbol.of("no_such_symbol_anywhere")]) is None
+            assert first_export(elf, [symbol]) == symbol
+        assert first_export(elf, map(Symbol.of, sorted(imported - {""}))) is None
+        assert first_export(elf, [Symbol.of("no_such_symbol_anywhere")]) is None
 
 
 @pytest.mark.parametrize(("is_64", "is_big"), LAYOUTS)
@@ -131,7 +132,7 @@ def test_both_sizes_and_both_byte_orders_are_read(is_64: bool, is_big: bool) -> 
     # Then it says the same
     assert elf is not None
     assert (elf.soname, elf.build_id, elf.has_interpreter) == (b"libssl.so.3", BUILD_ID, False)
-    assert elf.first_export(SYMBOLS) == Symbol.of("SSL_CTX_new")
+    assert first_export(elf, SYMBOLS) == Symbol.of("SSL_CTX_new")
 
 
 def test_what_is_not_there_is_none() -> None:
@@ -139,7 +140,7 @@ def test_what_is_not_there_is_none() -> None:
     elf = read(elf_file(None, build_id=None))
 
     assert elf is not None
-    assert (elf.soname, elf.build_id, elf.first_export(SYMBOLS)) == (None, None, None)
+    assert (elf.soname, elf.build_id, first_export(elf, SYMBOLS)) == (None, None, None)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x7fEL", b"MZ" + bytes(100), b"#!/bin/sh\n", b"libcrypto.so.3"])
@@ -228,7 +229,7 @@ def test_sizes_beyond_belief_are_refused_before_they_are_read() -> None:
     elf = read(bytes(filters))
     assert elf is not None
     with pytest.raises(MalformedElfError, match="filter"):
-        elf.first_export(SYMBOLS)
+        first_export(elf, SYMBOLS)
 
 
 def test_a_place_that_no_file_reaches_is_not_asked_of_the_kernel(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_a_symbol_that_only_pretends_is_no_export() -> None:
     elf = read(elf_file("x.so", exports=["SSL_CTX_new"], is_defined=False))
 
     assert elf is not None
-    assert elf.first_export(SYMBOLS) is None
+    assert first_export(elf, SYMBOLS) is None
 
 
 def test_a_chain_without_end_is_cut() -> None:
@@ -275,7 +276,7 @@ def test_a_chain_without_end_is_cut() -> None:
 
     # Given more symbols in one chain than any linker makes, and the wanted one at its end
     with pytest.raises(MalformedElfError, match="no end"):
-        elf.first_export([wanted])
+        first_export(elf, [wanted])
 
 
 def test_a_disk_that_refuses_is_the_hosts_fault(tmp_path: Path) -> None:

@@ -125,9 +125,12 @@ def test_under_another_soname_the_exports_tell_and_its_own_name_stays() -> None:
     assert (found.family, found.name, found.soname) == ("pkcs11", "libvendorhsm", "libvendorhsm.so.2")
 
 
-def test_a_program_that_exports_its_crypto_is_no_library() -> None:
-    """node and nginx may have OpenSSL linked in and exported: a finding of its own, and another one."""
-    assert told(elf_file(None, exports=["SSL_CTX_new"], interpreter=b"/lib64/ld-linux-x86-64.so.2")) is None
+def test_a_program_that_exports_its_crypto_has_it_linked_in() -> None:
+    """node and nginx may have OpenSSL linked in and exported: that is inside them, they are no library."""
+    found = told(elf_file(None, exports=["SSL_CTX_new"], interpreter=b"/lib64/ld-linux-x86-64.so.2"))
+
+    assert found is not None
+    assert (found.family, found.name, found.embedded) == ("openssl", "libssl", True)
 
 
 def test_names_that_are_no_text_are_escaped() -> None:
