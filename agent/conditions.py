@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent import errors
-from agent.kernel import preflight
-from agent.trials import OBJECT, PROBE, Attempt
+from agent.trials import PROBE, Attempt
 
 LOOKING = ("snapshot", "profile", "run")
 WATCHING = ("monitor", "files", "libs", "profile")
@@ -20,7 +18,7 @@ _PROBES: dict[str, tuple[str, ...] | None] = {
     "monitor": None,
     "files": ("file_open",),
     "libs": ("lib_load",),
-    "profile": ("file_open", "lib_load"),
+    "profile": None,
 }
 _WINDOW_PROBE = "file_open"
 _EVENTS = {
@@ -51,8 +49,6 @@ class Condition:
     """With these it is not refused."""
     lacking_code: int | None = None
     """The exit code where a capability lacks, when it is another one."""
-    after: str | None = None
-    """The attempt without which this one could only fail too."""
 
 
 _NO_EVENTS = "no event can be seen"
@@ -109,14 +105,14 @@ CONDITIONS: dict[str, Condition] = {
         means=_NO_EVENTS,
         stops=_all(WATCHING, errors.EXIT_ATTACH),
         hides=("run",),
-        remedy="install libbpf1 (Debian, Ubuntu) or libbpf (others); the one-file program carries its own",
+        remedy="install libbpf1 (Debian, Ubuntu) or libbpf (others), and the agent with its programs; the"
+        " one-file program carries both (`fleet-agent selftest` tells what is missing)",
     ),
     "kernel_reader": Condition(
         name="lockdown",
         means=f"{_NO_EVENTS}: names and paths are read from the kernel's memory",
         stops=_all(WATCHING, errors.EXIT_KERNEL),
         hides=("run",),
-        after="program",
         remedy="lockdown=confidentiality forbids it (kernel_lockdown(7)): boot with lockdown=integrity",
     ),
     "ring": Condition(
@@ -124,8 +120,20 @@ CONDITIONS: dict[str, Condition] = {
         means=_NO_EVENTS,
         stops=_all(WATCHING, errors.EXIT_KERNEL),
         hides=("run",),
-        after="program",
         remedy="boot Linux 5.8 or later; before 5.11 also: ulimit -l unlimited (LimitMEMLOCK=infinity)",
+    ),
+    "object": Condition(
+        name="programs",
+        means=_NO_EVENTS,
+        stops=_all(WATCHING, errors.EXIT_KERNEL),
+        hides=("run",),
+        remedy="none but another kernel, 5.8 or later; please report it with the kernel's words",
+    ),
+    "sandbox": Condition(
+        name="parser",
+        means="what is in files is not read: that is done only in a process that may do nothing",
+        hides=(*LOOKING, "files", "monitor"),
+        remedy="look at the limits of processes and memory (ulimit -a; in a unit TasksMax, MemoryMax)",
     ),
     "listing": Condition(
         name="hidepid",
@@ -185,43 +193,22 @@ CONDITIONS: dict[str, Condition] = {
 
 def of(key: str, tried: Mapping[str, Attempt]) -> Condition | None:
     """The condition of an attempt; None where nothing depends on it."""
-    return CONDITIONS.get(key) or _of_probe(key, tried)
+    return _of_probe(key.removeprefix(PROBE), tried) if key.startswith(PROBE) else CONDITIONS.get(key)
 
 
-def _of_probe(key: str, tried: Mapping[str, Attempt]) -> Condition | None:
+def _of_probe(name: str, tried: Mapping[str, Attempt]) -> Condition:
     """A probe that fails stops a command that has no other left; else only its own events are hidden."""
-    prefix = next((prefix for prefix in (OBJECT, PROBE) if key.startswith(prefix)), None)
-    if prefix is None:
-        return None
-    name = key.removeprefix(prefix)
-    every = {one.removeprefix(OBJECT) for one in tried if one.startswith(OBJECT)}
-    at_work = {one for one in every if all(_worked(tried, way + one) for way in (OBJECT, PROBE))}
+    every = {one.removeprefix(PROBE): attempt for one, attempt in tried.items() if one.startswith(PROBE)}
     stops: list[str] = []
     hides = ["run"] if name == _WINDOW_PROBE else []
     for command, wanted in _PROBES.items():
-        own = every if wanted is None else every & set(wanted)
-        if name in own:
-            (hides if own & at_work else stops).append(command)
-    condition = Condition(
-        name="bpf-objects",
+        own = [attempt for probe, attempt in every.items() if wanted is None or probe in wanted]
+        if wanted is None or name in wanted:
+            (stops if all(attempt.failure for attempt in own) else hides).append(command)
+    return Condition(
+        name=f"probe-{name.replace('_', '-')}",
         means=_EVENTS.get(name, f"{name} is not seen"),
-        stops=_all(stops, errors.EXIT_ATTACH),
+        stops=_all(stops, errors.EXIT_KERNEL),
         hides=tuple(hides),
-        after="libbpf",
-        remedy="install the agent anew: `fleet-agent selftest` tells what it lacks",
+        remedy="none but another kernel: this one refuses the program, with the words above",
     )
-    if prefix == OBJECT:
-        return condition
-    if tried["tracefs"].failure is not None and not tried["tracefs"].is_denied:
-        remedy = f"sudo mount -t tracefs tracefs {preflight.TRACEFS[0]}"
-        return dataclasses.replace(condition, name="tracefs", remedy=remedy)
-    return dataclasses.replace(
-        condition,
-        name="tracepoints",
-        capabilities=("CAP_DAC_READ_SEARCH",),
-        remedy="nothing to grant: boot a kernel with these tracepoints (CONFIG_FTRACE_SYSCALLS)",
-    )
-
-
-def _worked(tried: Mapping[str, Attempt], key: str) -> bool:
-    return key in tried and tried[key].failure is None

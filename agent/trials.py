@@ -8,17 +8,17 @@ refuses; only the kernel's own answer counts. What the answers mean for whom is 
 
 from __future__ import annotations
 
-import errno
+import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent import discover, errors
 from agent.host import Host, text
-from agent.kernel import preflight, probes, trial
-from agent.kernel.libbpf import BpfError, Library
-from agent.kernel.monitor import RING_BYTES
-from agent.kernel.object import BpfObject, read_image
+from agent.kernel import loading, preflight, probes, trial
+from agent.kernel.event import Who
+from agent.kernel.libbpf import Library
+from agent.kernel.object import read_image
 from agent.model.inventory import SkipReason
 from agent.places import is_left_out, places
 from agent.procfs.mountinfo import hides_processes, parse_mountinfo
@@ -26,6 +26,7 @@ from agent.procfs.stat import parse_stat
 from agent.procfs.status import Privileges, parse_privileges
 from agent.procmap import QueryReader
 from agent.redact import People, Printed
+from agent.sandbox import Sandbox
 from agent.walk import File, Walker
 
 # Each costs some 10 us. On a host with more of them, the first ones say enough.
@@ -33,8 +34,8 @@ PROCESSES_MAX = 10_000
 # A tenth of what the scanner looks at, 15 us each: what is closed to us shows near the top.
 NAMES_MAX = 20_000
 _PAGE_BYTES_MAX = 64 * 1024
-# Before the name of a probe, in the names of attempts: its object opened, and one of its programs attachable.
-OBJECT, PROBE = "object ", "probe "
+# Before the name of a probe, or of a way in which a parser's child is held, in the names of attempts.
+PROBE, LAYER = "probe ", "layer "
 _MOUNTINFO = "/proc/self/mountinfo"
 
 
@@ -58,13 +59,8 @@ def attempts(host: Host) -> dict[str, Attempt]:
     pids = _pids(host)
     others = _with_memory(host, pids)
     return {
-        "program": _asked("load a BPF program", trial.load_program()),
-        "btf": _try("read the kernel's description of its types", lambda: _open(host, preflight.BTF)),
-        "libbpf": _try("load libbpf", lambda: _ignore(Library.shared())),
-        "kernel_reader": _asked("load a program that reads the kernel's memory", trial.load_kernel_reader()),
-        "ring": _asked(f"make a BPF ring of {RING_BYTES} bytes", trial.create_ring(RING_BYTES)),
-        "tracefs": _try("find the kernel's tracepoints", lambda: _find_tracefs(host)),
-        **_try_probes(host),
+        **_try_kernel(host),
+        **_try_sandbox(),
         "listing": _try("list every process", lambda: _list_all(host, pids)),
         "maps": _open_each(host, others, "maps"),
         "descriptors": _open_each(host, others, "fd"),
@@ -118,7 +114,7 @@ def _pids(host: Host) -> list[int]:
 
 def _with_memory(host: Host, pids: Sequence[int]) -> list[int]:
     """Processes that there is something to see of: threads of the kernel have no memory and no files."""
-    return [pid for pid in pids[:PROCESSES_MAX] if pid != host.own_pid and _has_memory(host, pid)]
+    return [pid for pid in pids[:PROCESSES_MAX] if pid not in host.own_pids and _has_memory(host, pid)]
 
 
 def _has_memory(host: Host, pid: int) -> bool:
@@ -221,48 +217,57 @@ def _find_cgroups(host: Host) -> None:
 # -- the kernel ----------------------------------------------------------------------------------------------
 
 
-def _ignore(_found: object) -> None:
-    """That it could be had is all."""
-
-
-def _find_tracefs(host: Host) -> None:
-    host.stat(f"{preflight.tracefs(host)}/events")
-
-
-def _try_probes(host: Host) -> dict[str, Attempt]:
-    """Whether each probe could be attached, without attaching it: its object opened, a tracepoint there."""
-    found = {}
-    for name in discover.names(probes):
-        what = f"open the object of {name}"
-        try:
-            with BpfObject(Library.shared(), name, read_image(name)) as opened:
-                sections = opened.sections
-        except errors.AgentError as error:
-            found[OBJECT + name] = Attempt(what, str(error))
-            continue
-        found[OBJECT + name] = Attempt(what)
-        found[PROBE + name] = _find_tracepoint(host, name, sections)
+def _try_kernel(host: Host) -> dict[str, Attempt]:
+    """From the least that is needed to the probes themselves; what could only fail too is not tried."""
+    specs = {name: module.SPEC for name, module in discover.plugins(probes).items()}
+    ring_bytes = max(spec.ring_bytes for spec in specs.values())
+    found = {
+        "program": _asked("load a BPF program", trial.load_program()),
+        "btf": _try("read the kernel's description of its types", lambda: _open(host, preflight.BTF)),
+        "libbpf": _try("load libbpf and the agent's programs", _find_library),
+    }
+    if found["program"].failure is None:
+        reader = trial.load_kernel_reader()
+        found["kernel_reader"] = _asked("load a program that reads the kernel's memory", reader)
+        found["ring"] = _asked(f"make a BPF ring of {ring_bytes} bytes", trial.create_ring(ring_bytes))
+    if not any(attempt.failure for attempt in found.values()):
+        refused: dict[str, str] = {}
+        found["object"] = _try("load the agent's own programs", lambda: refused.update(_load()))
+        if found["object"].failure is None:
+            found |= {PROBE + name: Attempt(f"load {name}", refused.get(name)) for name in specs}
     return found
 
 
-def _find_tracepoint(host: Host, name: str, sections: Mapping[str, str]) -> Attempt:
-    """Whether one of its programs, given with what they are for, finds what it is attached to."""
-    what = f"read the number of a tracepoint for {name}"
-    refusals: dict[str, errors.HostError] = {}
-    for program, section in sections.items():
-        kind, _, point = section.partition("/")
-        if kind not in ("tp", "tracepoint"):
-            # Found by its type in BTF, which is tried for itself.
-            return Attempt(what)
-        try:
-            host.read(f"{preflight.tracefs(host)}/events/{point}/id", _PAGE_BYTES_MAX)
-            return Attempt(what)
-        except errors.HostError as error:
-            refusals[program] = error
-    is_denied = any(error.skip == "denied" for error in refusals.values())
-    number = errno.EACCES if is_denied else errno.ENOENT
-    # In the words that attaching would use.
-    reasons = {
-        preflight.attach_reason(host, BpfError("attach", name, program, number, "")) for program in refusals
+def _find_library() -> None:
+    Library.shared()
+    read_image(loading.OBJECT)
+
+
+def _load() -> dict[str, str]:
+    """Load what `monitor` loads, with the smallest rings, and let go of it. Nothing is attached.
+
+    Returns:
+        Probes of which every program was refused, and why.
+    """
+    wanted = discover.plugins(probes)
+    loaded, refused = loading.load(
+        wanted, (), Who(own=(os.getpid(),)), is_folding=False, ring_bytes=mmap.PAGESIZE
+    )
+    with loaded:
+        every = {name: loading.programs_of(name, loaded.programs) for name in wanted}
+    return {
+        name: "; ".join(sorted({refused[program] for program in programs}))
+        for name, programs in every.items()
+        if programs <= refused.keys()
     }
-    return Attempt(what, "; ".join(sorted(reasons)), is_denied)
+
+
+def _try_sandbox() -> dict[str, Attempt]:
+    """Whether found files can be read in a child that may do nothing, and in which ways it is held."""
+    with Sandbox() as sandbox:
+        layers = sandbox.layers
+    failure = None if layers else "no child could be made, or it did not answer"
+    return {
+        "sandbox": Attempt("make a process that may do nothing, to read found files in", failure),
+        **{LAYER + layer.name: Attempt(f"hold it by {layer.name}", layer.reason) for layer in layers},
+    }

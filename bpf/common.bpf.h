@@ -1,30 +1,66 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What does every probe share? The configuration, the ring, the counters, the event header, the
- * filter by name, and the path of a file in the kernel.
+ * What does every probe share? The settings, the counters, a place to build a record, the event
+ * header, who is asked about and who is not, the filter by name, and the path of a file.
  *
- * Each probe is one object with its own copy of these maps. Include vmlinux.h and the headers of
- * libbpf first.
+ * What is only declared here is in common.bpf.c; the objects of all probes and of that file become
+ * one, monitor.bpf.o. So the kernel's BTF is read once however many probes are wanted, and the
+ * probes share what they know. Include vmlinux.h and the headers of libbpf first.
  */
 #ifndef COMMON_BPF_H
 #define COMMON_BPF_H
 
 #include "event.h"
 
+/*
+ * What differs between machines: where the call's number is saved, whether a 32-bit program made it
+ * (TS_COMPAT, TIF_32BIT of the kernel), whose numbers mean other calls; and the numbers
+ * (asm/unistd_64.h of x86, asm-generic/unistd.h of all newer machines).
+ */
+#ifdef __TARGET_ARCH_x86
+#define NUMBER(registers) ((registers)->orig_ax)
+#define IS_32_BIT(task)	  (BPF_CORE_READ(task, thread_info.status) & 0x2)
+#define NR_OPEN		  2
+#define NR_CREAT	  85
+#define NR_OPENAT	  257
+#define NR_MMAP		  9
+#else
+#define NUMBER(registers) ((registers)->syscallno)
+#define IS_32_BIT(task)	  (BPF_CORE_READ(task, thread_info.flags) & (1 << 22))
+#define NR_OPENAT	  56
+#define NR_MMAP		  222
+#endif
+#define NR_OPENAT2 437
+
 /* volatile: the compiler must not believe the zeros that Python replaces before loading. */
-const volatile struct settings settings = {};
+extern const volatile struct settings settings;
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 * 1024 * 1024); /* Python may choose another size before loading */
-} events SEC(".maps");
+/*
+ * Each probe has a ring of its own, named after it, so that one which is busy does not cost the
+ * others their events. Python may choose another size before loading.
+ */
+#define RING(probe)                                   \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_RINGBUF);   \
+		__uint(max_entries, 4 * 1024 * 1024); \
+	} probe##_ring SEC(".maps")
 
-struct {
+struct counters_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, EVENT_KINDS);
 	__type(key, __u32);
 	__type(value, struct counters);
-} counters SEC(".maps");
+};
+extern struct counters_map counters SEC(".maps");
+
+/* Programs that sys_exit.bpf.c hands system calls to, by CALLS_*. Filled by Python. */
+struct calls_map {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, CALLS);
+	__type(key, __u32);
+	__type(value, __u32);
+};
+extern struct calls_map calls SEC(".maps");
 
 /* The largest fixed part of an event. */
 #define HEAD_BYTES_MAX 256
@@ -47,12 +83,41 @@ struct scratch {
 	__u32 reserved;
 };
 
-struct {
+/*
+ * One for each CPU, which nothing else uses meanwhile: the kernel calls tracepoints' programs
+ * without preemption and never one inside another.
+ */
+struct scratches_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct scratch);
-} scratches SEC(".maps");
+};
+extern struct scratches_map scratches SEC(".maps");
+
+/*
+ * Processes below settings.only_tgid, when those are wanted: its descendants are found by their
+ * parents, and stay in here when they have lost them (daemons do so on purpose).
+ *
+ * key: the number in the initial pid namespace; value: start_ns, so that no other process is taken
+ * for one that has gone.
+ */
+struct followed_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u64);
+};
+extern struct followed_map followed SEC(".maps");
+
+/* Functions of common.bpf.c. They take numbers alone; see there. */
+extern int is_wanted(__u32 bytes);
+extern __u64 hash_data(__u64 hash, __u32 bytes);
+extern int write_path(__u32 at, __u64 dentry_address, __u64 mount_address);
+extern __u32 tgid_of(__u64 task_address);
+extern int is_own_family(void);
+extern int is_followed(void);
 
 static __always_inline struct scratch *own_scratch(void)
 {
@@ -61,11 +126,9 @@ static __always_inline struct scratch *own_scratch(void)
 	return bpf_map_lookup_elem(&scratches, &zero);
 }
 
-static __always_inline struct counters *own_counters(void)
+static __always_inline struct counters *own_counters(__u32 kind)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&counters, &zero);
+	return bpf_map_lookup_elem(&counters, &kind);
 }
 
 /* Who calls, by the numbers that the agent knows processes by. False: in another pid namespace. */
@@ -88,6 +151,52 @@ static __always_inline bool read_caller(__u32 *tgid, __u32 *tid)
 	return true;
 }
 
+/* Whether a process of that number is the agent. */
+static __always_inline bool is_own(__u32 tgid)
+{
+	__u32 i;
+
+	for (i = 0; i < OWN_MAX; i++)
+		if (settings.own_tgids[i] == tgid)
+			return true;
+	return false;
+}
+
+/*
+ * Whether to look closer at what the caller does, by what is known of it at once. Counts it when
+ * not. Every probe asks this first, and is_reported() once it knows that the call is one to report.
+ */
+static __always_inline bool is_caller_wanted(struct counters *counted, __u32 *tgid, __u32 *tid)
+{
+	if (!read_caller(tgid, tid)) {
+		counted->foreign++;
+		return false;
+	}
+	if (is_own(*tgid)) {
+		counted->own++;
+		return false;
+	}
+	if (settings.only_tgid && !settings.follow && *tgid != settings.only_tgid) {
+		counted->filtered++;
+		return false;
+	}
+	return true;
+}
+
+/* The same by whom the caller descends from, which takes some 0.2 us. */
+static __always_inline bool is_reported(struct counters *counted)
+{
+	if (settings.own_family && is_own_family()) {
+		counted->own++;
+		return false;
+	}
+	if (settings.only_tgid && settings.follow && !is_followed()) {
+		counted->filtered++;
+		return false;
+	}
+	return true;
+}
+
 static __always_inline void fill_header(struct event_header *header, struct task_struct *task,
 					__u32 tgid, __u32 tid, __u16 kind)
 {
@@ -107,111 +216,59 @@ static __always_inline void fill_header(struct event_header *header, struct task
 	bpf_get_current_comm(header->comm, sizeof(header->comm));
 }
 
-/*
- * The functions below have loops, and are not static: the verifier then looks at each of them once,
- * by itself, and not once for every way that leads to a call. That is why they take only numbers.
- * They work on this CPU's scratch, which nothing else uses meanwhile: the kernel calls tracepoints'
- * programs without preemption and never one inside another.
- */
-
-/* 0x20 makes an ASCII letter small and leaves dots and digits; both sides of a comparison get it.
- */
-#define FOLD_CASE      0x2020202020202020ULL
-
-#define BYTES_OF(byte) (0x0101010101010101ULL * (byte))
-
-/*
- * Where the last component of the name in `data` begins, which every open on the host has to find:
- * so eight bytes are looked at together, from the end on. A component longer than
- * COMPONENT_BYTES_MAX is refused by every file system, and so never found here.
- */
-static __always_inline __u32 last_component(struct scratch *scratch, __u32 bytes)
+/* d_unlinked() of the kernel: not in the hash of names any more, or never was. */
+static __always_inline bool is_unlinked(struct dentry *dentry)
 {
-	__u32 end = HEAD_BYTES_MAX + bytes;
-	__u64 low, slashes;
-	__u32 i;
-
-	scratch->at = 0;
-	for (i = 0; i <= COMPONENT_BYTES_MAX; i += 8) {
-		if (i >= bytes)
-			break;
-		/* The highest bit of every byte that is a slash, and no other bit. */
-		low = *(const __u64 *)(scratch->head + end - i - 8) ^ BYTES_OF('/');
-		slashes = ~(((low & BYTES_OF(0x7f)) + BYTES_OF(0x7f)) | low | BYTES_OF(0x7f));
-		if (!slashes)
-			continue;
-		/* The last byte of the name is the highest one of its word: we are little-endian.
-		 */
-		end = bytes - i;
-		if (!(slashes >> 32)) {
-			slashes <<= 32;
-			end -= 4;
-		}
-		if (!(slashes >> 48)) {
-			slashes <<= 16;
-			end -= 2;
-		}
-		scratch->at = slashes >> 56 ? end : end - 1;
-		break;
-	}
-	return scratch->at;
+	return !BPF_CORE_READ(dentry, d_hash.pprev);
 }
 
 /*
- * Whether the name in `data` passes one of the filters.
+ * Append the executable of a process to a record.
  *
- * bytes: of the name, without its NUL: 1 .. NAME_BYTES_MAX. The SUFFIX_BYTES_MAX bytes before it
- *        must be zero, since a shorter name is compared together with them.
+ * at: where in `data`. bytes: gets the length of what was appended.
+ * Returns the position after it.
  */
-__noinline int is_wanted(__u32 bytes)
+static __always_inline __u32 write_executable(struct event_header *header, struct file *file,
+					      __u32 at, __u32 *bytes)
 {
-	struct scratch *scratch = own_scratch();
-	const __u64 *words;
-	const char *name;
-	__u32 at;
-	__u32 i;
+	struct dentry *dentry;
+	int end;
 
-	if (!scratch || !bytes || bytes > NAME_BYTES_MAX)
-		return 0;
-	name = scratch->data;
-	words = (const __u64 *)(name + bytes - SUFFIX_BYTES_MAX);
-	for (i = 0; i < SUFFIXES_MAX; i++) {
-		const volatile struct suffix *suffix = &settings.suffixes[i];
-
-		if (i >= settings.suffix_count)
-			break;
-		if (((words[0] | FOLD_CASE) & suffix->mask[0]) == suffix->value[0] &&
-		    ((words[1] | FOLD_CASE) & suffix->mask[1]) == suffix->value[1])
-			return 1;
+	*bytes = 0;
+	if (!file)
+		return at;
+	dentry = BPF_CORE_READ(file, f_path.dentry);
+	if (is_unlinked(dentry))
+		header->notes |= NOTE_EXE_DELETED;
+	end = write_path(at, (__u64)dentry, (__u64)BPF_CORE_READ(file, f_path.mnt));
+	if (end < 0) {
+		header->notes |= NOTE_EXE_CUT;
+		return at;
 	}
-	words = (const __u64 *)name;
-	for (i = 0; i < DIRECTORIES_MAX; i++) {
-		const volatile struct directory *directory = &settings.directories[i];
+	*bytes = end - at;
+	return end;
+}
 
-		if (i >= settings.directory_count)
-			break;
-		if ((words[0] & directory->mask[0]) == directory->value[0] &&
-		    (words[1] & directory->mask[1]) == directory->value[1] &&
-		    (words[2] & directory->mask[2]) == directory->value[2] &&
-		    (words[3] & directory->mask[3]) == directory->value[3])
-			return 1;
+/*
+ * Put a record into a ring, and count it. The reader looks by a timer: to wake it for each event
+ * costs the caller 3 us. Returns false when it was lost.
+ *
+ * record: its fixed part, right before `data`. data_bytes: of what follows.
+ */
+static __always_inline bool submit(struct counters *counted, void *ring, void *record,
+				   __u32 fixed_bytes, __u32 data_bytes)
+{
+	/* Else the compiler checks one register and uses another, which the verifier does not see.
+	 */
+	barrier_var(data_bytes);
+	if (data_bytes > DATA_BYTES_MAX)
+		data_bytes = DATA_BYTES_MAX;
+	if (bpf_ringbuf_output(ring, record, fixed_bytes + data_bytes, BPF_RB_NO_WAKEUP)) {
+		counted->lost++;
+		return false;
 	}
-	if (!settings.basename_count)
-		return 0;
-	at = last_component(scratch, bytes);
-	if (at > NAME_BYTES_MAX)
-		return 0;
-	words = (const __u64 *)(name + at);
-	for (i = 0; i < BASENAMES_MAX; i++) {
-		const volatile struct basename *basename = &settings.basenames[i];
-
-		if (i >= settings.basename_count)
-			break;
-		if ((words[0] & basename->mask[0]) == basename->value[0] &&
-		    (words[1] & basename->mask[1]) == basename->value[1])
-			return 1;
-	}
-	return 0;
+	counted->submitted++;
+	return true;
 }
 
 static __always_inline __u64 mixed(__u64 hash, __u64 word)
@@ -219,86 +276,6 @@ static __always_inline __u64 mixed(__u64 hash, __u64 word)
 	/* 2^64 divided by the golden ratio: every bit of a word reaches the upper half. */
 	hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
 	return hash ^ (hash >> 29);
-}
-
-/* A hash over the first bytes of `data`, begun with another one. Overwrites the eight bytes after.
- */
-__noinline __u64 hash_data(__u64 hash, __u32 bytes)
-{
-	struct scratch *scratch = own_scratch();
-	const __u64 *words;
-	__u32 i;
-
-	if (!scratch)
-		return hash;
-	/* What an older name left after this one does not count. */
-	if (bytes > NAME_BYTES_MAX)
-		return hash;
-	*(__u64 *)(scratch->data + bytes) = 0;
-	words = (const __u64 *)scratch->data;
-	for (i = 0; i < NAME_BYTES_MAX / 8; i++) {
-		if (i * 8 >= bytes)
-			break;
-		hash = mixed(hash, words[i]);
-	}
-	return hash;
-}
-
-/* Components and mount points of a path: the deepest of a Debian host with Python tools has 19. */
-#define PATH_STEPS_MAX 48
-
-/*
- * Write the components of a path from the last to the first, each with its NUL, to data + at.
- *
- * bpf_d_path() may not be called from tracepoints, so this walks dentries and mounts as the
- * kernel's own prepend_path() does, up to the root of the mount tree: the root of the process's
- * container. What changes during the walk (a rename) can give a path that never was; it cannot do
- * other harm.
- *
- * dentry_address, mount_address: the two pointers of a struct path.
- * Returns the position after the last component, or -1 when the path is deeper or longer.
- */
-__noinline int write_path(__u32 at, __u64 dentry_address, __u64 mount_address)
-{
-	struct vfsmount *vfsmount = (struct vfsmount *)mount_address;
-	struct mount *mount = container_of(vfsmount, struct mount, mnt);
-	struct dentry *root = BPF_CORE_READ(vfsmount, mnt_root);
-	struct dentry *dentry = (struct dentry *)dentry_address;
-	struct scratch *scratch = own_scratch();
-	__u32 i;
-
-	if (!scratch)
-		return -1;
-	scratch->at = at;
-	for (i = 0; i < PATH_STEPS_MAX; i++) {
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-		__u32 here = scratch->at;
-		struct mount *below;
-		long n;
-
-		if (dentry == root) {
-			below = BPF_CORE_READ(mount, mnt_parent);
-			if (below == mount || !below)
-				return scratch->at;
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			root = BPF_CORE_READ(below, mnt.mnt_root);
-			mount = below;
-			continue;
-		}
-		if (!parent || here - at > PATH_BYTES_MAX || here >= DATA_BYTES_MAX)
-			return -1;
-		n = bpf_probe_read_kernel_str(scratch->data + here, COMPONENT_BYTES_MAX + 1,
-					      BPF_CORE_READ(dentry, d_name.name));
-		if (n <= 0)
-			return -1;
-		scratch->at = here + n;
-		/* Not the root of its mount, yet its own parent: a file without a directory
-		 * (memfd). */
-		if (parent == dentry)
-			return scratch->at;
-		dentry = parent;
-	}
-	return -1;
 }
 
 #endif

@@ -36,13 +36,23 @@ typedef unsigned long long event_u64;
 #define BASENAMES_MAX	    8
 #define DIRECTORIES_MAX	    8
 
-/* What of the arguments of a program is reported: the beginning. Those of a Java server have 3 KB. */
+/* What of the arguments of a program is reported: the beginning. Those of a Java server have 3 KB.
+ */
 #define ARGV_BYTES_MAX	    4096
+
+/* Processes that one run of the agent consists of: who waits, who looks, who reads. */
+#define OWN_MAX		    4
 
 #define EVENT_FILE_OPEN	    1
 #define EVENT_LIB_LOAD	    2
 #define EVENT_PROCESS_EXEC  3
 #define EVENT_PROCESS_EXIT  4
+#define EVENT_KINDS	    5 /* one more than the last */
+
+/* Kinds of system calls that a program can be given, as they return. */
+#define CALLS_OPEN	    0 /* open creat openat openat2 */
+#define CALLS_MAP	    1 /* mmap */
+#define CALLS		    2
 
 /* event_header.notes: what is not as it should be in this record. */
 #define NOTE_NAME_TRUNCATED \
@@ -51,16 +61,16 @@ typedef unsigned long long event_u64;
 #define NOTE_EXE_CUT	  0x4  /* the same of the executable */
 #define NOTE_EXE_DELETED  0x8  /* the executable has been removed, or never was in a file system */
 #define NOTE_FLAGS_UNREAD 0x10 /* the flags were in memory that could not be read (openat2) */
-#define NOTE_FILE_CUT	  0x20 /* as NOTE_BASE_CUT of a mapped file: only its last component is here */
+#define NOTE_FILE_CUT	  0x20 /* as NOTE_BASE_CUT of a mapped file: only its name is here */
 #define NOTE_FILE_DELETED 0x40 /* as NOTE_EXE_DELETED of a mapped file */
-#define NOTE_ARGV_CUT	  0x80 /* the arguments are longer than ARGV_BYTES_MAX, or could not be read */
+#define NOTE_ARGV_CUT	  0x80 /* there are more than ARGV_BYTES_MAX, or they could not be read */
 
 /* Before every event. 72 bytes. */
 struct event_header {
 	event_u64 time_ns;  /* CLOCK_MONOTONIC */
 	event_u64 start_ns; /* CLOCK_BOOTTIME at which the process began: with tgid, its identity */
 	event_u64 cgroup_id; /* inode of its directory in the cgroup2 hierarchy */
-	event_u64 fold_key;  /* not 0: further such events are counted in `folds` under this key */
+	event_u64 fold_key;  /* not 0: further such events are counted under this key */
 	event_u32 tgid;	     /* process number, in the agent's pid namespace */
 	event_u32 tid;
 	event_u32 uid; /* real, in the initial user namespace */
@@ -155,10 +165,13 @@ struct settings {
 	struct suffix suffixes[SUFFIXES_MAX];	  /* at the end of the name; ASCII case is folded */
 	struct basename basenames[BASENAMES_MAX]; /* at the beginning of its last component */
 	struct directory directories[DIRECTORIES_MAX]; /* at the beginning of the name */
-	event_u64 pid_ns_device; /* report this pid namespace alone, by its numbers */
-	event_u64 pid_ns_inode;	 /* 0: all namespaces, by the initial one's numbers */
-	event_u64 flags_ignored; /* opens with any of these flags are filtered */
-	event_u32 own_tgid;	 /* the agent itself, whose opens are not reported */
+	event_u64 pid_ns_device;      /* report this pid namespace alone, by its numbers */
+	event_u64 pid_ns_inode;	      /* 0: all namespaces, by the initial one's numbers */
+	event_u64 flags_ignored;      /* opens with any of these flags are filtered */
+	event_u32 own_tgids[OWN_MAX]; /* the agent itself, of which nothing is reported; 0: none */
+	event_u32 own_family;	      /* not 0: nor of its descendants */
+	event_u32 only_tgid;	      /* not 0: report this process alone */
+	event_u32 follow;	      /* not 0: and its descendants */
 	event_u32 suffix_count;
 	event_u32 basename_count;
 	event_u32 directory_count;
@@ -167,20 +180,21 @@ struct settings {
 };
 
 /*
- * The one entry of the per-CPU map `counters`. Every call that a program saw is in exactly one of
- * them, so what is missing can always be said.
+ * The entry of one kind of event in the per-CPU map `counters`, whose key is EVENT_*. Every call
+ * that a program saw is in exactly one of them, so what is missing can always be said.
  */
 struct counters {
 	event_u64 submitted; /* put into the ring */
 	event_u64 lost;	     /* matched, but the ring was full */
 	event_u64 faulted;   /* the name could not be read */
 	event_u64 filtered;  /* matched no filter */
-	event_u64 own;	     /* by the agent itself */
+	event_u64 own;	     /* by the agent or, where they are not wanted, its descendants */
 	event_u64 foreign;   /* from another pid namespace */
 	event_u64 folded;    /* matched, and counted in `folds` instead */
+	event_u64 repeated;  /* matched, and was reported of this process before */
 };
 
-/* Map `folds`: events that were not reported because they equal a reported one. */
+/* Map `file_open_folds`: events that were not reported because they equal a reported one. */
 struct fold_key {
 	event_u64 key; /* event_header.fold_key */
 	event_u32 tgid;

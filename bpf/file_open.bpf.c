@@ -31,7 +31,9 @@ struct {
 	__uint(max_entries, 16384);
 	__type(key, struct fold_key);
 	__type(value, struct fold);
-} folds SEC(".maps");
+} file_open_folds SEC(".maps");
+
+RING(file_open);
 
 /* The arguments of one call. */
 struct call {
@@ -41,11 +43,6 @@ struct call {
 	__u64 resolve;
 	__s32 dirfd;
 };
-
-static __always_inline struct pt_regs *saved_registers(void)
-{
-	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-}
 
 /* The record in this CPU's scratch: its fixed part ends where the names begin. */
 static __always_inline struct file_open *record_in(struct scratch *scratch)
@@ -74,7 +71,7 @@ static __always_inline __u64 fold_key_of(const struct file_open *open, const str
 /* Count an open that equals a reported one. */
 static __always_inline bool is_folded(const struct fold_key *key)
 {
-	struct fold *fold = bpf_map_lookup_elem(&folds, key);
+	struct fold *fold = bpf_map_lookup_elem(&file_open_folds, key);
 
 	if (!fold)
 		return false;
@@ -118,8 +115,6 @@ static __always_inline __u32 write_paths(struct file_open *open, struct path *ba
 					 struct file *exe_file)
 {
 	__u32 at = open->name_bytes;
-	struct vfsmount *mount;
-	struct dentry *dentry;
 	int end = -1;
 
 	if (base->dentry)
@@ -130,26 +125,12 @@ static __always_inline __u32 write_paths(struct file_open *open, struct path *ba
 		open->base_bytes = end - at;
 		at = end;
 	}
-	if (!exe_file)
-		return at;
-	dentry = BPF_CORE_READ(exe_file, f_path.dentry);
-	mount = BPF_CORE_READ(exe_file, f_path.mnt);
-	/* d_unlinked() of the kernel: not in the hash of names any more. */
-	if (!BPF_CORE_READ(dentry, d_hash.pprev))
-		open->header.notes |= NOTE_EXE_DELETED;
-	end = write_path(at, (__u64)dentry, (__u64)mount);
-	if (end < 0) {
-		open->header.notes |= NOTE_EXE_CUT;
-	} else {
-		open->exe_bytes = end - at;
-		at = end;
-	}
-	return at;
+	return write_executable(&open->header, exe_file, at, &open->exe_bytes);
 }
 
 static __always_inline int observe(struct call *call, long result)
 {
-	struct counters *counted = own_counters();
+	struct counters *counted = own_counters(EVENT_FILE_OPEN);
 	struct scratch *scratch = own_scratch();
 	struct fold_key key = {};
 	struct fold fold = {};
@@ -164,14 +145,8 @@ static __always_inline int observe(struct call *call, long result)
 
 	if (!counted || !scratch)
 		return 0;
-	if (!read_caller(&tgid, &tid)) {
-		counted->foreign++;
+	if (!is_caller_wanted(counted, &tgid, &tid))
 		return 0;
-	}
-	if (tgid == settings.own_tgid) {
-		counted->own++;
-		return 0;
-	}
 
 	/* One byte more than allowed, so that a name that is too long shows itself. */
 	n = bpf_probe_read_user_str(scratch->data, NAME_BYTES_MAX + 1, call->name);
@@ -206,6 +181,8 @@ static __always_inline int observe(struct call *call, long result)
 		counted->filtered++;
 		return 0;
 	}
+	if (!is_reported(counted))
+		return 0;
 
 	task = (struct task_struct *)bpf_get_current_task();
 	exe_file = BPF_CORE_READ(task, mm, exe_file);
@@ -227,69 +204,41 @@ static __always_inline int observe(struct call *call, long result)
 	}
 
 	bytes = write_paths(open, &base, exe_file);
-	if (bytes > DATA_BYTES_MAX)
+	if (!submit(counted, &file_open_ring, open, sizeof(*open), bytes))
 		return 0;
-	/* The reader looks by a timer: to wake it for each event costs the caller 3 us. */
-	if (bpf_ringbuf_output(&events, open, sizeof(*open) + bytes, BPF_RB_NO_WAKEUP)) {
-		counted->lost++;
-		return 0;
-	}
-	counted->submitted++;
 	/* Only now that the event is in the ring: its equals must not vanish with a lost one. */
 	if (key.key)
-		bpf_map_update_elem(&folds, &key, &fold, BPF_NOEXIST);
+		bpf_map_update_elem(&file_open_folds, &key, &fold, BPF_NOEXIST);
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_openat")
-int exit_openat(struct trace_event_raw_sys_exit *context)
+/* Called by sys_exit.bpf.c, not attached. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(file_open, struct pt_regs *registers, long result)
 {
-	struct pt_regs *registers = saved_registers();
-	struct call call = {
-		.dirfd = (__s32)PT_REGS_PARM1_CORE_SYSCALL(registers),
-		.name = (const char *)PT_REGS_PARM2_CORE_SYSCALL(registers),
-		.flags = (__u32)PT_REGS_PARM3_CORE_SYSCALL(registers),
-	};
+	struct call call = {.dirfd = AT_FDCWD};
 
-	return observe(&call, context->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_openat2")
-int exit_openat2(struct trace_event_raw_sys_exit *context)
-{
-	struct pt_regs *registers = saved_registers();
-	struct call call = {
-		.dirfd = (__s32)PT_REGS_PARM1_CORE_SYSCALL(registers),
-		.name = (const char *)PT_REGS_PARM2_CORE_SYSCALL(registers),
-		.how = (const struct open_how *)PT_REGS_PARM3_CORE_SYSCALL(registers),
-	};
-
-	return observe(&call, context->ret);
-}
-
-/* arm64 has neither open nor creat; there these two are not attached, with that reason. */
-SEC("tracepoint/syscalls/sys_exit_open")
-int exit_open(struct trace_event_raw_sys_exit *context)
-{
-	struct pt_regs *registers = saved_registers();
-	struct call call = {
-		.dirfd = AT_FDCWD,
-		.name = (const char *)PT_REGS_PARM1_CORE_SYSCALL(registers),
-		.flags = (__u32)PT_REGS_PARM2_CORE_SYSCALL(registers),
-	};
-
-	return observe(&call, context->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_creat")
-int exit_creat(struct trace_event_raw_sys_exit *context)
-{
-	struct pt_regs *registers = saved_registers();
-	struct call call = {
-		.dirfd = AT_FDCWD,
-		.name = (const char *)PT_REGS_PARM1_CORE_SYSCALL(registers),
-		.flags = CREAT_FLAGS,
-	};
-
-	return observe(&call, context->ret);
+	switch ((__u32)NUMBER(registers)) {
+#ifdef __TARGET_ARCH_x86
+	case NR_OPEN:
+		call.name = (const char *)PT_REGS_PARM1_CORE_SYSCALL(registers);
+		call.flags = (__u32)PT_REGS_PARM2_CORE_SYSCALL(registers);
+		break;
+	case NR_CREAT:
+		call.name = (const char *)PT_REGS_PARM1_CORE_SYSCALL(registers);
+		call.flags = CREAT_FLAGS;
+		break;
+#endif
+	case NR_OPENAT:
+		call.dirfd = (__s32)PT_REGS_PARM1_CORE_SYSCALL(registers);
+		call.name = (const char *)PT_REGS_PARM2_CORE_SYSCALL(registers);
+		call.flags = (__u32)PT_REGS_PARM3_CORE_SYSCALL(registers);
+		break;
+	case NR_OPENAT2:
+		call.dirfd = (__s32)PT_REGS_PARM1_CORE_SYSCALL(registers);
+		call.name = (const char *)PT_REGS_PARM2_CORE_SYSCALL(registers);
+		call.how = (const struct open_how *)PT_REGS_PARM3_CORE_SYSCALL(registers);
+		break;
+	}
+	return observe(&call, result);
 }

@@ -18,9 +18,12 @@ import msgspec
 
 import agent
 from agent import cli, discover, errors, formats, output, scanners, sinks
-from agent.kernel import probes
+from agent.kernel import iterators, loading, probes
 from agent.kernel.object import read_image
 from agent.model import canonical, schema
+
+# All probes are one object; what is iterated is another.
+_OBJECTS = (loading.OBJECT, iterators.NAME)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +48,9 @@ def report() -> dict[str, Any]:
 
 
 def _bpf_objects() -> dict[str, str]:
-    """Digests of the compiled kernel half, by probe; a probe whose object is not there is left out."""
+    """Digests of the compiled kernel half; an object that is not there is left out."""
     found = {}
-    for name in discover.plugins(probes):
+    for name in _OBJECTS:
         try:
             found[name] = canonical.digest(read_image(name))
         except errors.AttachError as error:
@@ -63,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
         for kind in ("commands", "scanners", "probes", "formats", "sinks", "bpf_objects")
         if not found[kind]
     ]
-    if set(found["bpf_objects"]) != set(found["probes"]):
-        missing.append("the BPF object of a probe")
+    if set(found["bpf_objects"]) != set(_OBJECTS):
+        missing.append("a BPF object")
     if schema.PATH.read_text() != schema.text():
         missing.append("the published schema (it differs from the types)")
     if args.format == "json":

@@ -18,11 +18,15 @@ SUFFIXES_MAX = 32
 BASENAMES_MAX = 8
 DIRECTORIES_MAX = 8
 ARGV_BYTES_MAX = 4096
+OWN_MAX = 4
 
 EVENT_FILE_OPEN = 1
 EVENT_LIB_LOAD = 2
 EVENT_PROCESS_EXEC = 3
 EVENT_PROCESS_EXIT = 4
+
+CALLS_OPEN = 0
+CALLS_MAP = 1
 
 NOTE_NAME_TRUNCATED = 0x1
 NOTE_BASE_CUT = 0x2
@@ -40,10 +44,10 @@ FILE_IDENTITY = struct.Struct("=QQII")
 LIB_LOAD = struct.Struct("=" + _HEADER + "QQII" + "QQII")
 PROCESS_EXEC = struct.Struct("=" + _HEADER + "IIII")
 PROCESS_EXIT = struct.Struct("=" + _HEADER + "IIII")
-COUNTERS = struct.Struct("=7Q")
+COUNTERS = struct.Struct("=8Q")
 FOLD_KEY = struct.Struct("=QII")
 FOLD = struct.Struct("=QQ")
-_SETTINGS_TAIL = struct.Struct("=QQQIIIIII")
+_SETTINGS_TAIL = struct.Struct("=QQQ4I8I")
 SETTINGS_BYTES = (
     SUFFIXES_MAX * 2 * SUFFIX_BYTES_MAX
     + BASENAMES_MAX * 2 * BASENAME_BYTES_MAX
@@ -66,6 +70,28 @@ class Counters(NamedTuple):
     own: int
     foreign: int
     folded: int
+    repeated: int
+
+
+NOTHING = Counters(*[0] * len(Counters._fields))
+
+
+class Who(NamedTuple):
+    """Whose doings are reported, by process numbers of the agent's pid namespace.
+
+    Attributes:
+        own: the agent's own processes, of which nothing is; at most OWN_MAX.
+        is_family_seen: their descendants are.
+        only: this process alone; 0 for all.
+        is_following: and the descendants of that one.
+        pid_namespace: the kernel's device number and the inode of the only pid namespace; (0, 0) for all.
+    """
+
+    own: tuple[int, ...]
+    is_family_seen: bool = False
+    only: int = 0
+    is_following: bool = False
+    pid_namespace: tuple[int, int] = (0, 0)
 
 
 class NameFilter(NamedTuple):
@@ -82,21 +108,12 @@ class NameFilter(NamedTuple):
     directories: tuple[bytes, ...] = ()
 
 
-def pack_settings(
-    names: NameFilter,
-    *,
-    own_tgid: int,
-    pid_namespace: tuple[int, int] = (0, 0),
-    flags_ignored: int = 0,
-    is_folding: bool = False,
-) -> bytes:
+def pack_settings(names: NameFilter, who: Who, *, flags_ignored: int = 0, is_folding: bool = False) -> bytes:
     """The bytes of struct settings.
 
     Args:
-        names: the filter.
-        own_tgid: the agent's own process number, whose opens are not reported.
-        pid_namespace: the kernel's device number and the inode of the only pid namespace to report; (0, 0)
-            for all.
+        names: which names of files are reported.
+        who: whose doings are.
         flags_ignored: opens with any of these O_* flags are not reported.
         is_folding: report equal opens once and count the rest.
 
@@ -105,15 +122,21 @@ def pack_settings(
     """
     # The kernel half sets this bit in every byte at the end of a name: ASCII letters become small.
     suffixes = [bytes(byte | 0x20 for byte in suffix) for suffix in names.suffixes]
+    if len(who.own) > OWN_MAX:
+        raise ValueError(f"{len(who.own)} processes of our own; the kernel half knows at most {OWN_MAX}")
     return b"".join(
         [
             _pack_filters("suffixes", suffixes, SUFFIXES_MAX, SUFFIX_BYTES_MAX, is_at_end=True),
             _pack_filters("basenames", names.basenames, BASENAMES_MAX, BASENAME_BYTES_MAX),
             _pack_filters("directories", names.directories, DIRECTORIES_MAX, DIRECTORY_BYTES_MAX),
             _SETTINGS_TAIL.pack(
-                *pid_namespace,
+                *who.pid_namespace,
                 flags_ignored,
-                own_tgid,
+                *who.own,
+                *[0] * (OWN_MAX - len(who.own)),
+                not who.is_family_seen,
+                who.only,
+                who.is_following,
                 len(names.suffixes),
                 len(names.basenames),
                 len(names.directories),
@@ -141,9 +164,7 @@ def _pack_filters(
 
 def total(per_cpu: Sequence[Counters]) -> Counters:
     """The sum over CPUs."""
-    return (
-        Counters(*(sum(column) for column in zip(*per_cpu, strict=True))) if per_cpu else Counters(*[0] * 7)
-    )
+    return Counters(*(sum(column) for column in zip(*per_cpu, strict=True))) if per_cpu else NOTHING
 
 
 def split_components(data: bytes) -> list[bytes]:

@@ -28,7 +28,7 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 # What we keep of it: the reason is at its end.
 MESSAGE_BYTES_KEPT = 64 * 1024
 
-Step = Literal["open", "prepare", "load", "attach", "read"]
+Step = Literal["open", "prepare", "load", "attach", "read", "write"]
 Pointer = int
 
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
@@ -47,7 +47,6 @@ _FUNCTIONS = {
     "bpf_object__next_program": (_P, [_P, _P]),
     "bpf_object__next_map": (_P, [_P, _P]),
     "bpf_program__name": (_S, [_P]),
-    "bpf_program__section_name": (_S, [_P]),
     "bpf_program__set_autoload": (_I, [_P, ctypes.c_bool]),
     "bpf_program__fd": (_I, [_P]),
     "bpf_program__attach": (_P, [_P]),
@@ -57,8 +56,11 @@ _FUNCTIONS = {
     "bpf_map__name": (_S, [_P]),
     "bpf_map__fd": (_I, [_P]),
     "bpf_map__set_max_entries": (_I, [_P, ctypes.c_uint32]),
+    "bpf_map__max_entries": (ctypes.c_uint32, [_P]),
+    "bpf_map__set_autocreate": (_I, [_P, ctypes.c_bool]),
     "bpf_map__initial_value": (_P, [_P, ctypes.POINTER(_Z)]),
     "bpf_map_lookup_elem": (_I, [_I, _P, _P]),
+    "bpf_map_update_elem": (_I, [_I, _P, _P, ctypes.c_uint64]),
     "bpf_map_get_next_key": (_I, [_I, _P, _P]),
     "libbpf_num_possible_cpus": (_I, []),
     "libbpf_set_print": (_P, [_PRINT]),
@@ -197,10 +199,6 @@ class Library:
         """Programs of an object by name, in the order of its file."""
         return dict(self._walk(opened, "program"))
 
-    def section(self, program: Pointer) -> str:
-        """What a program is for, in its object's words: `tracepoint/syscalls/sys_exit_openat`."""
-        return str(self._c.bpf_program__section_name(program).decode())
-
     def set_autoload(self, program: Pointer, *, autoload: bool) -> None:
         """Whether loading the object loads this program."""
         self._c.bpf_program__set_autoload(program, autoload)
@@ -222,7 +220,7 @@ class Library:
         self._c.bpf_link__destroy(link)
 
     def open_iterator(self, link: Pointer, what: str, name: str) -> int:
-        """A descriptor from which an attached iterator is read once, the caller's to close. Raises BpfError."""
+        """A descriptor to read an attached iterator from once, the caller's to close. Raises BpfError."""
         self._begin()
         fd = int(self._c.bpf_iter_create(self._c.bpf_link__fd(link)))
         if fd < 0:
@@ -246,6 +244,14 @@ class Library:
         if result:
             raise self._failure("prepare", what, result=result)
 
+    def max_entries(self, of_map: Pointer) -> int:
+        """Size of a map."""
+        return int(self._c.bpf_map__max_entries(of_map))
+
+    def set_autocreate(self, of_map: Pointer, *, autocreate: bool) -> None:
+        """Whether loading the object creates this map."""
+        self._c.bpf_map__set_autocreate(of_map, autocreate)
+
     def initial_value(self, of_map: Pointer) -> ctypes.Array[ctypes.c_char]:
         """The bytes that a data section will have when the object is loaded; writable."""
         size = ctypes.c_size_t()
@@ -262,6 +268,13 @@ class Library:
         if result:
             raise self._failure("read", "a map", result=result)
         return value.raw
+
+    def update(self, fd: int, key: bytes, value: bytes) -> None:
+        """Put a value under a key. Raises BpfError."""
+        self._begin()
+        result = self._c.bpf_map_update_elem(fd, key, value, 0)
+        if result:
+            raise self._failure("write", "a map", result=result)
 
     def keys(self, fd: int, key_bytes: int) -> Iterator[bytes]:
         """Keys of a map in no order; one may come twice, when another vanishes meanwhile."""

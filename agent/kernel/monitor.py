@@ -13,22 +13,28 @@ old when it comes.
 
 from __future__ import annotations
 
+import bisect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from agent import discover, errors
 from agent.host import Host
-from agent.kernel import preflight, probes
+from agent.kernel import loading, preflight, probes
+from agent.kernel.event import OWN_MAX, Who
+from agent.kernel.libbpf import BpfError
+from agent.kernel.object import BpfObject
 from agent.kernel.probes import Event
+from agent.kernel.probes.lib_load import FileIdentity
 from agent.kernel.source import ProbeStats, Source
 
-# 4 MiB hold 25,000 events of 160 bytes: more than a core can produce between two looks 20 ms apart, even when
-# this process is kept waiting for 100 ms. It is kernel memory that cannot be swapped, so it is not larger.
-RING_BYTES = 4 * 1024 * 1024
 # 50 looks a second at empty rings cost 0.3 % of one core.
 INTERVAL_S = 0.02
+# A program takes microseconds; the kernel does not wait for those that run when it detaches.
+_LAST_EVENT_S = 0.002
+# The probe whose kernel half can be told what to leave out.
+_LOADS = "lib_load"
 
 
 class Window:
@@ -48,6 +54,7 @@ class Window:
         self._end: float | None = None
         self._events_max: int | None = None
         self._interval_s = INTERVAL_S
+        self._held: list[tuple[int, Event]] = []
 
     def limit(self, duration_s: float | None, events_max: int | None, interval_s: float) -> None:
         """When to end; None means: not by this. The time begins now."""
@@ -72,7 +79,7 @@ class Window:
         self._is_stopped = True
 
     def events(self) -> Iterator[Event]:
-        """Events as they come, each probe's in the order of its ring; what is left in the rings at the end.
+        """Events as they come, in the order of time; what is left in the rings at the end.
 
         Where equal events were folded, the reported ones come again at the end with the others' count.
         """
@@ -83,6 +90,16 @@ class Window:
                 self._detach()
                 return
 
+    def disregard(self, file: FileIdentity) -> None:
+        """Have the kernel half report no more loads of a file, until it changes. Harmless without lib_load.
+
+        Raises:
+            BpfError: the kernel refused.
+        """
+        for source in self._sources:
+            if source.name == _LOADS:
+                source.disregard(file.pack())
+
     def _stream(self) -> Iterator[Event]:
         while not self._is_over():
             rest_s = (
@@ -91,7 +108,9 @@ class Window:
             time.sleep(max(0.0, rest_s))
             yield from self._drain()
         self._detach()
-        yield from self._drain()
+        # A program that had begun on another CPU ends within this, and its event is there.
+        time.sleep(_LAST_EVENT_S)
+        yield from self._drain(is_last=True)
         for source in self._sources:
             yield from source.folds(self._wall_offset_ns())
 
@@ -100,14 +119,34 @@ class Window:
             self.stop()
         return self._is_stopped or (self._end is not None and time.monotonic() >= self._end)
 
-    def _drain(self) -> Iterator[Event]:
+    def _drain(self, *, is_last: bool = False) -> Iterator[Event]:
+        """What is in the rings, in the order of time.
+
+        Each probe has a ring of its own, and one is read after the other. So what happened after this look
+        began waits for the next one: something older may still come from a ring that was read before.
+        """
+        until_ns = time.monotonic_ns() - self._clock_offset_ns
         waiting = [source for source in self._sources if not source.is_empty]
-        if not waiting:
+        if not waiting and not self._held:
             return
         # Asked each time: when the wall clock is set, only events not yet read are told by the new one.
         offset_ns = self._wall_offset_ns()
-        for source in waiting:
-            yield from source.drain(offset_ns)
+        while waiting:
+            more = []
+            for source in waiting:
+                events, is_more = source.drain(offset_ns)
+                self._held += events
+                if is_more:
+                    more.append(source)
+            waiting = more
+        if len(self._sources) == 1:
+            held, self._held = self._held, []
+        else:
+            self._held.sort(key=_time_ns)
+            known = len(self._held) if is_last else bisect.bisect_right(self._held, until_ns, key=_time_ns)
+            held, self._held = self._held[:known], self._held[known:]
+        for _, event in held:
+            yield event
 
     def _wall_offset_ns(self) -> int:
         """The wall clock minus the clock of the kernel half."""
@@ -139,25 +178,31 @@ def names() -> tuple[str, ...]:
     return tuple(discover.plugins(probes))
 
 
-def open_window(
+def open_window(  # noqa: PLR0913 - what a window is limited by
     host: Host,
     wanted: Sequence[str] | None = None,
     *,
     duration_s: float | None = None,
     events_max: int | None = None,
+    pid: int | None = None,
+    is_following: bool = False,
+    is_family_seen: bool = False,
     is_folding: bool = False,
-    ring_bytes: int = RING_BYTES,
+    ring_bytes: int | None = None,
     interval_s: float = INTERVAL_S,
 ) -> Window:
     """Load and attach probes, and begin the window.
 
     Args:
-        host: the running host itself.
+        host: the running host itself; it knows which processes are the agent's own, of which nothing is told.
         wanted: names of probes; None means all.
         duration_s: how long; None means until `stop` or `events_max`.
         events_max: how many events; None means any number.
+        pid: only what this process does; the others' calls stay in the kernel.
+        is_following: and its descendants, those that it had before and those whose parents have ended since.
+        is_family_seen: also what the agent's own descendants do: for who watches what he starts himself.
         is_folding: report equal events once and count the rest in the kernel: for `run`, not for streams.
-        ring_bytes: size of each probe's ring, a power of 2 and at least a page.
+        ring_bytes: size of each probe's ring, a power of 2; None is what the probe asks for.
         interval_s: time between two looks.
 
     Raises:
@@ -167,26 +212,72 @@ def open_window(
         AttachError: nothing could be attached; the message has every probe's reason.
     """
     found = discover.plugins(probes)
-    chosen = tuple(found) if wanted is None else tuple(wanted)
+    chosen = tuple(found) if wanted is None else tuple(dict.fromkeys(wanted))
     if unknown := sorted(set(chosen) - set(found)):
         raise errors.UsageError(f"no such probe: {', '.join(unknown)}; there are {', '.join(found)}")
     if host.root != "/":
         raise errors.UsageError(f"only the running host can be monitored, not the directory {host.root}")
     preflight.require_privilege(host)
     preflight.require_kernel(host)
+    who = Who(
+        own=_own(host),
+        is_family_seen=is_family_seen,
+        only=pid or 0,
+        is_following=is_following and pid is not None,
+        pid_namespace=preflight.own_pid_namespace(host),
+    )
+    loaded, refused = loading.load(
+        {name: found[name] for name in chosen},
+        set(found) - set(chosen),
+        who,
+        is_folding=is_folding,
+        ring_bytes=ring_bytes,
+    )
     sources: list[Source] = []
     failures: dict[str, errors.AgentError] = {}
-    for name in chosen:
-        try:
-            sources.append(Source(host, name, found[name], is_folding=is_folding, ring_bytes=ring_bytes))
-        except (errors.KernelError, errors.AttachError) as error:
-            failures[name] = error
-    if not sources:
-        kinds = {type(error) for error in failures.values()}
-        kind = errors.KernelError if kinds == {errors.KernelError} else errors.AttachError
-        raise kind("; ".join(str(error) for error in failures.values())) from next(
-            iter(failures.values()), None
-        )
-    window = Window(host, sources, {name: str(error) for name, error in failures.items()})
+    try:
+        for name in chosen:
+            try:
+                sources.append(Source(name, found[name], loaded, refused, is_folding=is_folding))
+            except (errors.KernelError, errors.AttachError) as error:
+                failures[name] = error
+        if not sources:
+            _raise_all(failures)
+        told = {name: str(error) for name, error in failures.items()}
+        if who.is_following:
+            told |= _follow(loaded, refused)
+    except BaseException:
+        loaded.close()
+        raise
+    window = Window(host, sources, told)
     window.limit(duration_s, events_max, interval_s)
     return window
+
+
+def _own(host: Host) -> tuple[int, ...]:
+    """The processes of this run; those beyond what the kernel half can hold descend from one that it can."""
+    return (host.own_pid, *sorted(host.own_pids - {host.own_pid}))[:OWN_MAX]
+
+
+def _follow(loaded: BpfObject, refused: Mapping[str, str]) -> dict[str, str]:
+    """Have descendants remembered whose parents end; what does not work, and why."""
+    told = {}
+    for program in sorted(loading.programs_of(loading.FOLLOW, loaded.programs)):
+        if program in refused:
+            told[program] = refused[program]
+            continue
+        try:
+            loaded.attach(program)
+        except BpfError as error:
+            told[program] = error.reason
+    return told
+
+
+def _raise_all(failures: dict[str, errors.AgentError]) -> NoReturn:
+    kinds = {type(error) for error in failures.values()}
+    kind = errors.KernelError if kinds == {errors.KernelError} else errors.AttachError
+    raise kind("; ".join(str(error) for error in failures.values())) from next(iter(failures.values()), None)
+
+
+def _time_ns(timed: tuple[int, Event]) -> int:
+    return timed[0]

@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -67,11 +67,6 @@ class BpfObject:
         """Names of its programs."""
         return tuple(self._programs)
 
-    @property
-    def sections(self) -> dict[str, str]:
-        """What each program is for: `tracepoint/syscalls/sys_exit_openat`."""
-        return {name: self._library.section(program) for name, program in self._programs.items()}
-
     def set_settings(self, data: bytes) -> None:
         """Write .rodata, before loading.
 
@@ -89,11 +84,21 @@ class BpfObject:
             raise BpfError("prepare", self.name, None, errno.EINVAL, f"libbpf: {said}")
         ctypes.memmove(values[0], data, len(data))
 
-    def set_ring_bytes(self, size: int) -> None:
-        """Size of the ring, before loading: a power of 2, at least a page. Raises BpfError."""
-        self._library.set_max_entries(self._maps["events"], size, self.name)
+    def set_entries(self, name: str, entries: int) -> None:
+        """How much a map holds, before loading: of a ring its bytes, a power of 2. Raises BpfError."""
+        self._library.set_max_entries(self._maps[name], entries, self.name)
 
-    def load(self, programs: tuple[str, ...] | None = None) -> None:
+    def entries(self, name: str) -> int:
+        """How much a map holds; of a ring its bytes."""
+        return self._library.max_entries(self._maps[name])
+
+    def leave_out(self, prefix: str) -> None:
+        """Create none of the maps whose names begin so, which no program that is loaded may use."""
+        for name, found in self._maps.items():
+            if name.startswith(prefix):
+                self._library.set_autocreate(found, autocreate=False)
+
+    def load(self, programs: Collection[str] | None = None) -> None:
         """Put the named programs, or all, through the verifier. Only once for an object. Raises BpfError."""
         for name, program in self._programs.items():
             self._library.set_autoload(program, autoload=programs is None or name in programs)
@@ -105,8 +110,18 @@ class BpfObject:
         self._links.append(self._library.attach(self._programs[program], self.name, program))
         self.attached.append(program)
 
+    def attach_once(self, program: str) -> None:
+        """The same, unless it is attached. Raises BpfError."""
+        if program not in self.attached:
+            self.attach(program)
+
+    def plug(self, program: str, name: str, index: int) -> None:
+        """Have other programs of the object call this one, by an array of programs. Raises BpfError."""
+        fd = self._library.program_fd(self._programs[program])
+        self.put(name, index.to_bytes(4, sys.byteorder), fd.to_bytes(4, sys.byteorder))
+
     def open_iterator(self, program: str) -> int:
-        """A descriptor from which an attached iterator is read once, the caller's to close. Raises BpfError."""
+        """A descriptor to read an attached iterator from once, the caller's to close. Raises BpfError."""
         link = self._links[self.attached.index(program)]
         return self._library.open_iterator(link, self.name, program)
 
@@ -126,18 +141,22 @@ class BpfObject:
         """File descriptor of a map, after loading."""
         return self._library.map_fd(self._maps[name])
 
-    def per_cpu(self, name: str, value_bytes: int) -> list[bytes]:
-        """The first entry of a per-CPU array, one value for each possible CPU.
+    def per_cpu(self, name: str, value_bytes: int, index: int = 0) -> list[bytes]:
+        """One entry of a per-CPU array, one value for each possible CPU.
 
         Args:
             name: the map.
             value_bytes: size of a value, a multiple of 8.
+            index: the entry.
 
         Raises:
             BpfError: the kernel refused.
         """
         cpus = self._library.possible_cpus()
-        raw = self._library.lookup(self.map_fd(name), bytes(4), value_bytes * cpus) or b""
+        raw = (
+            self._library.lookup(self.map_fd(name), index.to_bytes(4, sys.byteorder), value_bytes * cpus)
+            or b""
+        )
         return [raw[at : at + value_bytes] for at in range(0, len(raw), value_bytes)]
 
     def items(self, name: str, key_bytes: int, value_bytes: int) -> Iterator[tuple[bytes, bytes]]:
@@ -148,50 +167,53 @@ class BpfObject:
             if value is not None:
                 yield key, value
 
-    def missed(self) -> int:
-        """Calls for which the kernel ran no attached program, because another one was running on that CPU."""
-        total = 0
-        for name in self.attached:
-            # fdinfo is our own descriptor's page, so no path of the host is touched.
-            with open(
-                f"/proc/self/fdinfo/{self._library.program_fd(self._programs[name])}", encoding="ascii"
-            ) as page:
-                total += sum(int(line.split()[1]) for line in page if line.startswith("recursion_misses:"))
-        return total
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        """Set a value in a hash map. Raises BpfError."""
+        self._library.update(self.map_fd(name), key, value)
+
+    def missed(self, program: str) -> int:
+        """Calls for which the kernel did not run a program, because another one was running on that CPU."""
+        # fdinfo is our own descriptor's page, so no path of the host is touched.
+        with open(
+            f"/proc/self/fdinfo/{self._library.program_fd(self._programs[program])}", encoding="ascii"
+        ) as page:
+            return sum(int(line.split()[1]) for line in page if line.startswith("recursion_misses:"))
 
 
 def load_willing(
-    make: Callable[[], BpfObject],
+    make: Callable[[], BpfObject], choose: Callable[[tuple[str, ...]], Collection[str]]
 ) -> tuple[BpfObject, dict[str, BpfError]]:
-    """An object loaded with every program that this kernel accepts, and why it refused the others.
+    """An object loaded with every wanted program that this kernel accepts, and why it refused the others.
 
     One refused program makes libbpf give up the whole object, and an object can be loaded only once. So in
     that case each program is tried alone in an object of its own, and then the accepted ones together.
 
     Args:
         make: opens the object and sets it up; called as often as needed.
+        choose: which of its programs are wanted.
 
     Raises:
         BpfError: no program was accepted; the first one's.
     """
     whole = make()
+    wanted = sorted(choose(whole.programs))
     try:
-        whole.load()
+        whole.load(wanted)
         return whole, {}
     except BpfError:
         whole.close()
     refused: dict[str, BpfError] = {}
-    for name in whole.programs:
+    for name in wanted:
         with make() as alone:
             try:
                 alone.load((name,))
             except BpfError as error:
                 refused[name] = error
-    if len(refused) == len(whole.programs):
+    if len(refused) == len(wanted):
         raise next(iter(refused.values()))
     willing = make()
     try:
-        willing.load(tuple(name for name in whole.programs if name not in refused))
+        willing.load([name for name in wanted if name not in refused])
     except BpfError:
         willing.close()
         raise

@@ -20,8 +20,6 @@ CAP_PERFMON = 38
 CAP_BPF = 39
 
 BTF = "/sys/kernel/btf/vmlinux"
-# Where libbpf looks for tracepoints.
-TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 # The inode of the first pid namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
@@ -68,25 +66,6 @@ def load_reason(error: BpfError) -> str:
             f"{error.reason} (refused by lockdown, a seccomp profile, or because this is a container's root)"
         )
     return error.reason
-
-
-def tracefs(host: Host) -> str:
-    """Where libbpf looks for tracepoints: below debugfs if that is there, and then nowhere else."""
-    return TRACEFS[1] if host.exists(TRACEFS[1]) else TRACEFS[0]
-
-
-def attach_reason(host: Host, error: BpfError) -> str:
-    """Why a program could not be attached."""
-    if error.number not in (errno.ENOENT, errno.EACCES):
-        return error.reason
-    if error.number == errno.EACCES:
-        return f"{error.reason}; grant CAP_DAC_READ_SEARCH to read tracepoints' numbers"
-    used = tracefs(host)
-    if not host.exists(f"{used}/events"):
-        return f"tracefs is not mounted; run: mount -t tracefs tracefs {TRACEFS[0]}"
-    if not host.exists(f"{used}/events/syscalls"):
-        return "this kernel has no tracepoints of system calls (built without CONFIG_FTRACE_SYSCALLS)"
-    return f"this kernel has no such tracepoint ({error.reason})"
 
 
 def own_pid_namespace(host: Host) -> tuple[int, int]:

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is one probe at work? Its object loaded and attached, its ring drained, its losses counted."""
+"""What is one probe at work? Its program attached, its ring drained, its losses counted."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 
 import msgspec
 
 from agent import errors
-from agent.host import Host
-from agent.kernel import preflight
 from agent.kernel.event import (
     COUNTERS,
     EVENT_HEADER,
@@ -19,11 +17,11 @@ from agent.kernel.event import (
     FOLD_KEY,
     Counters,
     MalformedEventError,
-    pack_settings,
     total,
 )
-from agent.kernel.libbpf import BpfError, Library
-from agent.kernel.object import BpfObject, load_willing, read_image
+from agent.kernel.libbpf import BpfError
+from agent.kernel.loading import CALLS, programs_of, ring_of
+from agent.kernel.object import BpfObject
 from agent.kernel.probes import Event, Probe, Spec, timestamp
 from agent.kernel.ring import Ring
 
@@ -33,6 +31,8 @@ RUNG = "libbpf CO-RE"
 # 16,384 places and forgets the oldest; twice as many here means that none which it still counts is forgotten
 # first.
 REPORTED_MAX = 2 * 16384
+# The value under every key of a map that is only asked whether a key is there.
+_YES = (1).to_bytes(4, sys.byteorder)
 
 
 class ProbeStats(msgspec.Struct, kw_only=True, frozen=True):
@@ -43,17 +43,18 @@ class ProbeStats(msgspec.Struct, kw_only=True, frozen=True):
         rung: the method used.
         attached: programs at work.
         refused: programs that are not, and why.
-        delivered: events given to the caller, counted ones not included.
+        delivered: events read from the ring and decoded, counted ones not included.
         submitted: records that the kernel half put into the ring.
         lost: records that found no place in the ring; `lost_by_cpu` says where.
         missed: calls for which the kernel did not run a program, because another was running on that CPU.
-        faulted: calls whose name could not be read.
+        faulted: calls of which the name, or the file, could not be read.
         malformed: records that were not what this agent expects.
         uncounted: folded events whose count was given up for a newer one's, or never read.
         folded: events that were counted only, because they equal a reported one.
         filtered: calls that passed no filter.
-        own: calls of the agent itself.
+        own: calls of the agent itself and, where they are not wanted, its descendants.
         foreign: calls from other pid namespaces.
+        repeated: calls that were reported of the same process before, where once is enough.
     """
 
     probe: str
@@ -72,6 +73,7 @@ class ProbeStats(msgspec.Struct, kw_only=True, frozen=True):
     filtered: int
     own: int
     foreign: int
+    repeated: int = 0
 
     @property
     def unseen(self) -> int:
@@ -83,83 +85,90 @@ class Source:
     """One probe, attached until `detach`, readable until `close`."""
 
     def __init__(
-        self, host: Host, name: str, probe: ModuleType | Probe, *, is_folding: bool, ring_bytes: int
+        self,
+        name: str,
+        probe: ModuleType | Probe,
+        loaded: BpfObject,
+        refused: Mapping[str, str],
+        *,
+        is_folding: bool,
     ) -> None:
-        """Load and attach.
+        """Attach.
+
+        Args:
+            name: of the probe.
+            probe: itself.
+            loaded: the object with its programs; shared with the other probes of the window.
+            refused: programs of the object that were not loaded, and why.
+            is_folding: whether equal events are counted.
 
         Raises:
-            KernelError: the kernel refused every program.
-            AttachError: no program could be attached, or there is no object or no libbpf.
+            KernelError: all its programs were refused, or its ring cannot be mapped.
+            AttachError: none could be attached.
         """
+        programs = programs_of(name, loaded.programs)
+        self.refused = {program: refused[program] for program in sorted(programs) if program in refused}
+        if programs == set(self.refused):
+            reasons = sorted(set(self.refused.values()))
+            raise errors.KernelError(f"this kernel refused {name}: {'; '.join(reasons)}")
         self.name = name
         self.decode = probe.decode
-        spec: Spec = probe.SPEC
-        self._is_folding = is_folding and spec.can_fold
+        self._spec: Spec = probe.SPEC
+        self._is_folding = is_folding and self._spec.can_fold
         self._delivered = self._malformed = self._recovered = 0
         self._reported: dict[tuple[int, int], Event] = {}
-        library = Library.shared()
-        image = read_image(name)
-        settings = pack_settings(
-            spec.names,
-            own_tgid=os.getpid(),
-            pid_namespace=preflight.own_pid_namespace(host),
-            flags_ignored=spec.flags_ignored,
-            is_folding=self._is_folding,
-        )
-
-        def prepared() -> BpfObject:
-            opened = BpfObject(library, name, image)
-            opened.set_settings(settings)
-            opened.set_ring_bytes(ring_bytes)
-            return opened
-
+        self._object = loaded
+        self._attached: list[str] = []
+        ring = ring_of(name)
         try:
-            self._object, refused = load_willing(prepared)
-        except BpfError as error:
-            raise errors.KernelError(f"this kernel refused {name}: {preflight.load_reason(error)}") from error
-        self.refused = {program: preflight.load_reason(error) for program, error in refused.items()}
-        try:
-            self._ring = Ring.map(self._object.map_fd("events"), ring_bytes)
-            self._attach(host)
+            self._ring = Ring.map(loaded.map_fd(ring), loaded.entries(ring))
         except OSError as error:
-            self._object.close()
             raise errors.KernelError(f"cannot map the ring of {name}: {error.strerror}") from error
-        except errors.AttachError:
-            self.close()
+        try:
+            self._attach(programs - set(refused))
+        except errors.AgentError:
+            self._ring.close()
             raise
 
-    def _attach(self, host: Host) -> None:
-        for program in self._object.programs:
-            if program in self.refused:
-                continue
+    def _attach(self, programs: set[str]) -> None:
+        for program in sorted(programs):
             try:
-                self._object.attach(program)
+                if self._spec.calls is None:
+                    self._object.attach(program)
+                else:
+                    self._object.plug(program, "calls", self._spec.calls)
+                    self._object.attach_once(CALLS)
+                self._attached.append(program)
             except BpfError as error:
-                self.refused[program] = preflight.attach_reason(host, error)
-        if not self._object.attached:
+                self.refused[program] = error.reason
+        if not self._attached:
             reasons = sorted(set(self.refused.values()))
-            raise errors.AttachError(f"no program of {self.name} could be attached: {'; '.join(reasons)}")
+            raise errors.AttachError(f"{self.name} could not be attached: {'; '.join(reasons)}")
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was put into the ring since the last drain."""
         return self._ring.is_empty
 
-    def drain(self, wall_offset_ns: int) -> Iterator[Event]:
-        """Everything that is in the ring now. A malformed record is counted and skipped."""
-        is_more = True
-        while is_more:
-            records, is_more = self._ring.drain()
-            for record in records:
-                try:
-                    event = self.decode(record, wall_offset_ns)
-                except MalformedEventError:
-                    self._malformed += 1
-                    continue
-                if self._is_folding:
-                    self._remember(record, event)
-                self._delivered += 1
-                yield event
+    def drain(self, wall_offset_ns: int) -> tuple[list[tuple[int, Event]], bool]:
+        """What is in the ring now, and whether it was too much for once. A malformed record is counted.
+
+        Returns:
+            Events, oldest first, each with its time by the kernel half's clock.
+        """
+        records, is_more = self._ring.drain()
+        events = []
+        for record in records:
+            try:
+                event = self.decode(record, wall_offset_ns)
+            except MalformedEventError:
+                self._malformed += 1
+                continue
+            if self._is_folding:
+                self._remember(record, event)
+            events.append((int.from_bytes(record[:8], sys.byteorder), event))
+        self._delivered += len(events)
+        return events, is_more
 
     def _remember(self, record: bytes, event: Event) -> None:
         key, tgid = EVENT_HEADER.unpack_from(record)[3:5]
@@ -173,7 +182,7 @@ class Source:
         """
         if not self._is_folding:
             return
-        for raw_key, value in sorted(self._object.items("folds", FOLD_KEY.size, FOLD.size)):
+        for raw_key, value in sorted(self._object.items(f"{self.name}_folds", FOLD_KEY.size, FOLD.size)):
             key, tgid, _ = FOLD_KEY.unpack(raw_key)
             count, last_ns = FOLD.unpack(value)
             event = self._reported.pop((key, tgid), None)
@@ -185,20 +194,23 @@ class Source:
 
     def stats(self) -> ProbeStats:
         """What was seen and what was not, so far. Raises BpfError."""
+        # The kernel counts for the program that it ran, which then called the other.
+        running = self._attached if self._spec.calls is None else [CALLS]
         per_cpu = [
-            Counters(*COUNTERS.unpack(value)) for value in self._object.per_cpu("counters", COUNTERS.size)
+            Counters(*COUNTERS.unpack(value))
+            for value in self._object.per_cpu("counters", COUNTERS.size, self._spec.event)
         ]
         counters = total(per_cpu)
         return ProbeStats(
             probe=self.name,
             rung=RUNG,
-            attached=tuple(self._object.attached),
+            attached=tuple(self._attached),
             refused=self.refused,
             delivered=self._delivered,
             submitted=counters.submitted,
             lost=counters.lost,
             lost_by_cpu=tuple(cpu.lost for cpu in per_cpu),
-            missed=self._object.missed(),
+            missed=sum(map(self._object.missed, running)),
             faulted=counters.faulted,
             malformed=self._malformed,
             uncounted=counters.folded - self._recovered,
@@ -206,10 +218,15 @@ class Source:
             filtered=counters.filtered,
             own=counters.own,
             foreign=counters.foreign,
+            repeated=counters.repeated,
         )
 
+    def disregard(self, key: bytes) -> None:
+        """Have the kernel half report no more of what it knows by this key. Raises BpfError."""
+        self._object.put(f"{self.name}_boring", key, _YES)
+
     def detach(self) -> None:
-        """No more events after this; what is in the ring stays."""
+        """No more events after this, of any probe of the window; what is in the ring stays."""
         self._object.detach()
 
     def close(self) -> None:

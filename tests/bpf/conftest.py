@@ -1,27 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What do tests of the kernel half share? Compiled objects, tracefs, an opener of files, a window."""
+"""What do tests of the kernel half share? Compiled objects, an opener of files, a window."""
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent import errors
 from agent.host import Host
-from agent.kernel.monitor import RING_BYTES, open_window
+from agent.kernel.monitor import open_window
 from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.source import ProbeStats
 from tests.bpf.kinds import Observe, Opener
-
-CLONE_NEWNS = 0x0002_0000
-MS_REC_PRIVATE = 0x4000 | 0x4_0000
 
 
 @pytest.fixture(scope="session")
@@ -70,34 +66,8 @@ def opener(opener_path: Path) -> Opener:
     return run
 
 
-@pytest.fixture(scope="module")
-def tracefs() -> Iterator[None]:
-    """A mounted tracefs. Where there is none it is mounted in a mount namespace of this process alone.
-
-    The namespace is left again, so that neither other tests nor anybody else on the machine sees the mount.
-    """
-    if Path("/sys/kernel/tracing/events").exists():
-        yield
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    directory = os.getcwd()
-    before = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    if libc.unshare(CLONE_NEWNS):
-        pytest.skip(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
-    try:
-        if libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None):
-            pytest.skip(f"cannot make mounts private: {os.strerror(ctypes.get_errno())}")
-        if libc.mount(b"tracefs", b"/sys/kernel/tracing", b"tracefs", ctypes.c_ulong(0), None):
-            pytest.skip(f"cannot mount tracefs: {os.strerror(ctypes.get_errno())}")
-        yield
-    finally:
-        assert libc.setns(before, CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
-        os.close(before)
-        os.chdir(directory)
-
-
 @pytest.fixture
-def observe(objects: Path, tracefs: None) -> Observe:
+def observe(objects: Path) -> Observe:
     """Do something while a window is open; returns the file opens seen and the account.
 
     There is no waiting: the programs are attached before `action` begins, and everything it did is in the
@@ -105,10 +75,12 @@ def observe(objects: Path, tracefs: None) -> Observe:
     """
 
     def run(
-        action: Callable[[], object], *, is_folding: bool = False, ring_bytes: int = RING_BYTES
+        action: Callable[[], object], *, is_folding: bool = False, ring_bytes: int | None = None
     ) -> tuple[list[FileOpen], ProbeStats]:
         try:
-            window = open_window(Host(), ["file_open"], is_folding=is_folding, ring_bytes=ring_bytes)
+            window = open_window(
+                Host(), ["file_open"], is_folding=is_folding, ring_bytes=ring_bytes, is_family_seen=True
+            )
         except (errors.KernelError, errors.AttachError) as error:
             pytest.skip(str(error))
         with window:

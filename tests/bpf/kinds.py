@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from agent.kernel.monitor import RING_BYTES
 from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.source import ProbeStats
 
@@ -16,7 +15,7 @@ class Observe(Protocol):
     """Do something while a window is open; returns the file opens seen and the account."""
 
     def __call__(
-        self, action: Callable[[], object], *, is_folding: bool = False, ring_bytes: int = RING_BYTES
+        self, action: Callable[[], object], *, is_folding: bool = False, ring_bytes: int | None = None
     ) -> tuple[list[FileOpen], ProbeStats]: ...
 
 

@@ -25,7 +25,7 @@ def main() -> None:
     """See the module's docstring."""
     file, opener = sys.argv[1:3]
     try:
-        window = open_window(Host(), ["file_open"])
+        window = open_window(Host(), ["file_open"], is_family_seen=True)
     except errors.AgentError as error:
         sys.stdout.buffer.write(msgspec.json.encode({"error": type(error).__name__, "message": str(error)}))
         return

@@ -8,16 +8,18 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-SEC("tracepoint/syscalls/sys_exit_openat")
+RING(accepted);
+
+SEC("raw_tracepoint/sched_process_exec")
 int accepted(void *context)
 {
-	return settings.fold && !bpf_ringbuf_output(&events, "", 0, 0);
+	return settings.fold && !bpf_ringbuf_output(&accepted_ring, "", 0, 0);
 }
 
-SEC("tracepoint/syscalls/sys_exit_openat")
+SEC("raw_tracepoint/sched_process_exec")
 int refused(void *context)
 {
-	struct counters *counted = own_counters();
+	struct counters *counted = own_counters(0);
 
 	return counted ? counted[1].own : 0;
 }

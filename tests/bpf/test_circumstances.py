@@ -24,7 +24,7 @@ Look = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def look(house: Path, objects: Path, tracefs: None, opener_path: Path) -> Look:
+def look(house: Path, objects: Path, opener_path: Path) -> Look:
     """Run look.py behind a command; `meanwhile` is done outside while its window is open."""
 
     def run(before: list[str], file: Path, meanwhile: Callable[[], object] = lambda: None) -> dict[str, Any]:
@@ -115,10 +115,10 @@ def test_without_privilege_it_says_what_to_grant(look: Look, tmp_path: Path) -> 
     assert "CAP_BPF and CAP_PERFMON" in answer["message"]
 
 
-def test_three_capabilities_are_enough(look: Look, tmp_path: Path) -> None:
-    """The service need not be root; what it is told to grant must be true."""
-    # Given a process that has only what the message names
-    few = "-all,+bpf,+perfmon,+dac_read_search"
+def test_two_capabilities_are_enough(look: Look, tmp_path: Path) -> None:
+    """The service need not be root; the third that the message names is for reading the files."""
+    # Given a process that has only what the programs need
+    few = "-all,+bpf,+perfmon"
     # When a window is open
     answer = look(["setpriv", "--bounding-set", few, "--inh-caps", few], tmp_path / "a.pem")
     # Then it sees everything
@@ -126,12 +126,11 @@ def test_three_capabilities_are_enough(look: Look, tmp_path: Path) -> None:
     assert answer["stats"]["refused"] == {}
 
 
-def test_without_tracefs_it_says_how_to_mount_it(look: Look, tmp_path: Path) -> None:
+def test_tracefs_need_not_be_mounted(look: Look, tmp_path: Path) -> None:
     """A new machine has it unmounted, and the agent mounts nothing by itself."""
     # Given a mount namespace without tracefs
     unmount = "umount -q -R /sys/kernel/debug /sys/kernel/tracing 2>/dev/null; exec"
-    # When a window is asked for
+    # When a window is open
     answer = look(["unshare", "--mount", "sh", "-c", f'{unmount} "$0" "$@"'], tmp_path / "a.pem")
-    # Then nothing could be attached, and the message has the command
-    assert answer["error"] == "AttachError"
-    assert "tracefs is not mounted; run: mount -t tracefs tracefs /sys/kernel/tracing" in answer["message"]
+    # Then it sees everything
+    assert len(answer["events"]) == 23, answer

@@ -15,7 +15,8 @@ import pytest
 
 from agent.kernel import event
 
-STRUCTURES = ("event_header", "file_open", "settings", "counters", "fold_key", "fold")
+EVENTS = ("file_open", "lib_load", "process_exec", "process_exit")
+STRUCTURES = (*EVENTS, "event_header", "file_identity", "settings", "counters", "fold_key", "fold")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def offsets(form: struct.Struct) -> list[int]:
         ("counters", event.COUNTERS),
         ("fold_key", event.FOLD_KEY),
         ("fold", event.FOLD),
+        ("file_identity", event.FILE_IDENTITY),
     ],
 )
 def test_a_format_has_the_offsets_that_the_compiler_chose(
@@ -70,17 +72,25 @@ def test_a_format_has_the_offsets_that_the_compiler_chose(
     assert offsets(form) == [offset for _, offset in fields(structure)]
 
 
-def test_an_open_is_a_header_and_its_own_fields(structures: dict[str, Any]) -> None:
+def flat(name: str, structures: dict[str, Any], at: int = 0) -> list[int]:
+    """Offsets of a structure's fields; one that is a structure is replaced by its own fields."""
+    found = []
+    for field, offset in fields(structures[name]):
+        inner = {"header": "event_header", "file": "file_identity"}.get(field)
+        found += flat(inner, structures, at + offset) if inner else [at + offset]
+    return found
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_is_a_header_and_its_own_fields(name: str, structures: dict[str, Any]) -> None:
     """The header is nested in C and flat in Python, so it is compared with its fields put in its place."""
-    # Given both structures
-    nested = fields(structures["file_open"])
-    header = fields(structures["event_header"])
+    # Given an event's structure and its format
+    form: struct.Struct = getattr(event, name.upper())
     # When the header is unfolded
-    assert nested[0] == ("header", 0)
-    flat = [offset for _, offset in header] + [offset for _, offset in nested[1:]]
+    assert fields(structures[name])[0] == ("header", 0)
     # Then size and offsets are equal
-    assert event.FILE_OPEN.size == structures["file_open"]["size"]
-    assert offsets(event.FILE_OPEN) == flat
+    assert form.size == structures[name]["size"]
+    assert offsets(form) == flat(name, structures)
 
 
 def test_counters_have_the_names_of_the_kernel_half(structures: dict[str, Any]) -> None:
@@ -92,9 +102,8 @@ def test_settings_are_where_the_kernel_half_looks(structures: dict[str, Any]) ->
     """.rodata is written blindly, so every value must land on its field."""
     # Given settings whose values all differ
     names = event.NameFilter((b".pem", b".p12"), (b"id_",), (b"/etc/ssl/", b"/etc/pki/", b"/etc/ssh/"))
-    packed = event.pack_settings(
-        names, own_tgid=11, pid_namespace=(12, 13), flags_ignored=14, is_folding=True
-    )
+    who = event.Who(own=(21, 22), only=23, is_following=True, pid_namespace=(12, 13))
+    packed = event.pack_settings(names, who, flags_ignored=14, is_folding=True)
     at = dict(fields(structures["settings"]))
     # When each field is read where BTF says it is
     # Then it holds its own value
@@ -103,9 +112,11 @@ def test_settings_are_where_the_kernel_half_looks(structures: dict[str, Any]) ->
         name: struct.unpack_from("=Q", packed, at[name])[0] for name in at if "ns_" in name or "flags" in name
     }
     assert wide == {"pid_ns_device": 12, "pid_ns_inode": 13, "flags_ignored": 14}
-    narrow = [struct.unpack_from("=I", packed, at[name])[0] for name in
-              ("own_tgid", "suffix_count", "basename_count", "directory_count", "fold")]  # fmt: skip
-    assert narrow == [11, 2, 1, 3, 1]
+    switches = ("own_family", "only_tgid", "follow", "fold")
+    counts = ("suffix_count", "basename_count", "directory_count")
+    narrow = [struct.unpack_from("=I", packed, at[name])[0] for name in (*switches, *counts)]
+    assert narrow == [1, 23, 1, 1, 2, 1, 3]
+    assert struct.unpack_from("=4I", packed, at["own_tgids"]) == (21, 22, 0, 0)
     assert packed[at["suffixes"] : at["suffixes"] + 32] == b".pem".rjust(
         16, b"\0"
     ) + b"\xff\xff\xff\xff".rjust(16, b"\0")
@@ -121,10 +132,17 @@ def test_constants_are_those_of_the_header(house: Path) -> None:
     said = subprocess.run(
         ["cc", "-E", "-dM", str(house / "bpf" / "event.h")], capture_output=True, text=True, check=True
     ).stdout
-    defined = dict(re.findall(r"^#define ((?:NOTE|EVENT|\w+_MAX)\w*) (\w+)$", said, re.MULTILINE))
+    defined = dict(re.findall(r"^#define ((?:NOTE|EVENT|CALLS|\w+_MAX)\w*) (\w+)$", said, re.MULTILINE))
     # When Python's are compared with them
     ours = {name: getattr(event, name) for name in defined if hasattr(event, name)}
     # Then each has the same value, and none that Python uses is missing in C
     assert ours == {name: int(defined[name], 0) for name in ours}
-    assert {name for name in vars(event) if re.match(r"NOTE_|EVENT_F|\w+_MAX$", name)} <= set(defined)
-    assert {name for name in defined if name.startswith(("NOTE_", "EVENT_"))} <= set(ours)
+    assert {name for name in vars(event) if re.match(r"NOTE_|EVENT_(?!HEADER)|CALLS_|\w+_MAX$", name)} <= set(
+        defined
+    )
+    assert {name for name in defined if name.startswith(("NOTE_", "EVENT_", "CALLS_"))} <= {
+        *ours,
+        "EVENT_KINDS",
+    }
+    # And the counters have a place for each kind of event
+    assert int(defined["EVENT_KINDS"]) == 1 + max(ours[name] for name in ours if name.startswith("EVENT_"))

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: one file per kind of event that the kernel half reports, each with one object of bpf/.
+"""Probes: one file per kind of event that the kernel half reports, each with one program of bpf/.
 
-The contract. A probe is a module in this folder and bpf/<its name>.bpf.c. Its file name is its name in
-configuration, JSON, command line and coverage; the first sentence of its docstring is its help. It has
+The contract. A probe is a module in this folder and bpf/<its name>.bpf.c with a program of that name and a
+ring `<its name>_ring`. Its file name is its name in configuration, JSON, command line and coverage; the first
+sentence of its docstring is its help. It has
 
-    SPEC = Spec(...)                                            which names it looks for and what it costs
+    SPEC = Spec(...)                                            what it looks for and what it costs
     def decode(record: bytes, wall_offset_ns: int) -> Event     one record of the ring into one event: pure
 
 decode raises MalformedEventError for a record that is not what bpf/event.h says; it is counted and skipped.
@@ -39,6 +40,8 @@ _NO_NAMES = NameFilter()
 class Spec:
     """What a probe is, without loading it."""
 
+    event: int
+    """EVENT_* of its records, in bpf/event.h."""
     needs: tuple[str, ...]
     """Capabilities, for people."""
     kernel: str
@@ -49,8 +52,12 @@ class Spec:
     """Which names of files the kernel half reports, where it goes by names; all else stays in the kernel."""
     flags_ignored: int = 0
     """Opens with any of these O_* flags stay in the kernel."""
+    calls: int | None = None
+    """CALLS_* of the system calls that its program is given; None where it is attached by itself."""
     can_fold: bool = False
-    """Whether the object can report equal events once and count the rest (map `folds`)."""
+    """Whether the kernel half can report equal events once and count the rest (map `<probe>_folds`)."""
+    ring_bytes: int = 1024 * 1024
+    """Size of its ring, a power of 2: some 5,000 events in 1 MiB. Kernel memory that cannot be swapped."""
 
 
 class Event(Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="event_type"):

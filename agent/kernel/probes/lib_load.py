@@ -13,6 +13,7 @@ import re
 from msgspec import Struct
 
 from agent.kernel.event import (
+    CALLS_MAP,
     EVENT_LIB_LOAD,
     FILE_IDENTITY,
     LIB_LOAD,
@@ -25,8 +26,10 @@ from agent.kernel.probes import Event, Spec, executable, origin
 from agent.model import canonical
 
 SPEC = Spec(
-    needs=("CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"),
-    kernel="5.15",
+    event=EVENT_LIB_LOAD,
+    calls=CALLS_MAP,
+    needs=("CAP_BPF", "CAP_PERFMON"),
+    kernel="5.8",
     cost="about 0.4 us for every mmap on the host, 2 us for the first mapping of a library in a process",
 )
 

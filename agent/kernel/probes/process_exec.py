@@ -20,8 +20,9 @@ from agent.kernel.event import (
 from agent.kernel.probes import Event, Spec, executable, origin
 
 SPEC = Spec(
-    needs=("CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"),
-    kernel="5.15",
+    event=EVENT_PROCESS_EXEC,
+    needs=("CAP_BPF", "CAP_PERFMON"),
+    kernel="5.8",
     cost="about 3 us for every program that is started",
 )
 

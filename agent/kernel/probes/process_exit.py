@@ -13,8 +13,9 @@ from agent.kernel.event import EVENT_PROCESS_EXIT, PROCESS_EXIT, MalformedEventE
 from agent.kernel.probes import Event, Spec, executable, origin
 
 SPEC = Spec(
-    needs=("CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"),
-    kernel="5.15",
+    event=EVENT_PROCESS_EXIT,
+    needs=("CAP_BPF", "CAP_PERFMON"),
+    kernel="5.8",
     cost="about 2 us for every process that ends",
 )
 

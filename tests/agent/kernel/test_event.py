@@ -26,7 +26,7 @@ def test_suffixes_compare_as_a_program_without_masks_would(name: str) -> None:
     """Masked words are quick for the kernel and hard to read; this says what they mean."""
     # Given some suffixes
     suffixes = (b".pem", b".key", b".keystore")
-    packed = event.pack_settings(event.NameFilter(suffixes), own_tgid=1)
+    packed = event.pack_settings(event.NameFilter(suffixes), event.Who(own=(1,)))
     # When a name is compared both ways
     # Then the answer is the same
     assert is_wanted(name.encode(), packed) == name.lower().encode().endswith(suffixes)
@@ -48,7 +48,7 @@ def test_a_filter_that_the_kernel_half_cannot_hold_is_refused(
 ) -> None:
     """A filter cut short would match what nobody asked for."""
     with pytest.raises(ValueError, match=r"bytes|at most") as caught:
-        event.pack_settings(names, own_tgid=1)
+        event.pack_settings(names, event.Who(own=(1,)))
     assert complaint in str(caught.value)
 
 
@@ -74,7 +74,13 @@ def test_components_without_their_end_are_malformed() -> None:
 
 def test_counters_add_up_over_cpus() -> None:
     """Also over none: a kernel with no CPU is no crash."""
-    assert event.total([event.Counters(*range(7)), event.Counters(*range(10, 17))]) == event.Counters(
-        *range(10, 24, 2)
+    assert event.total([event.Counters(*range(8)), event.Counters(*range(10, 18))]) == event.Counters(
+        *range(10, 26, 2)
     )
-    assert event.total([]) == event.Counters(*[0] * 7)
+    assert event.total([]) == event.NOTHING
+
+
+def test_more_processes_of_our_own_than_the_kernel_half_holds_are_refused() -> None:
+    """One that is left out would be reported as the host's."""
+    with pytest.raises(ValueError, match="5 processes of our own; the kernel half knows at most 4"):
+        event.pack_settings(event.NameFilter(), event.Who(own=(1, 2, 3, 4, 5)))

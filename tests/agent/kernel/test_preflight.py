@@ -57,29 +57,6 @@ def test_a_kernel_without_btf_is_told_apart_from_missing_privilege(tmp_path: Pat
     preflight.require_kernel(host(tmp_path / "new"))
 
 
-@pytest.mark.parametrize(
-    ("present", "number", "reason"),
-    [
-        ([], errno.ENOENT, "tracefs is not mounted; run: mount -t tracefs tracefs /sys/kernel/tracing"),
-        (["tracing"], errno.ENOENT, "tracefs is not mounted"),
-        # libbpf looks below debugfs when that directory is there, mounted or not.
-        (["tracing/events/syscalls", "debug/tracing"], errno.ENOENT, "tracefs is not mounted"),
-        (["tracing/events/sched"], errno.ENOENT, "CONFIG_FTRACE_SYSCALLS"),
-        (["tracing/events/syscalls"], errno.ENOENT, "this kernel has no such tracepoint"),
-        (["tracing/events/syscalls"], errno.EACCES, "grant CAP_DAC_READ_SEARCH"),
-        (["tracing/events/syscalls"], errno.EINVAL, "EINVAL"),
-    ],
-)
-def test_the_reason_for_a_failed_attachment_is_found(
-    present: list[str], number: int, reason: str, tmp_path: Path
-) -> None:
-    """libbpf says "No such file or directory" for four different causes."""
-    for directory in present:
-        (tmp_path / "sys/kernel" / directory).mkdir(parents=True)
-    error = BpfError("attach", "file_open", "exit_openat", number, "")
-    assert reason in preflight.attach_reason(host(tmp_path), error)
-
-
 def test_a_refusal_in_spite_of_all_capabilities_says_what_may_be_behind_it() -> None:
     """The kernel's own log is empty then."""
     assert "lockdown" in preflight.load_reason(BpfError("load", "x", None, errno.EPERM, ""))

@@ -34,9 +34,20 @@ def test_a_probe_has_what_the_contract_says(name: str, house: Path) -> None:
     # Then it has a help line, a specification that the kernel half can hold, and its other half
     assert discover.help_text(probe).endswith(".")
     assert isinstance(probe.SPEC, Spec)
-    assert event.pack_settings(probe.SPEC.names, own_tgid=1)
-    assert (house / "bpf" / f"{name}.bpf.c").is_file()
+    assert event.pack_settings(probe.SPEC.names, event.Who(own=(1,)))
+    source = (house / "bpf" / f"{name}.bpf.c").read_text()
+    assert f"RING({name});" in source
+    assert re.search(rf"^int (BPF_PROG\()?{name}\b", source, re.MULTILINE)
+    # A ring is a power of 2, and not of a size that would starve a small host.
+    assert probe.SPEC.ring_bytes.bit_count() == 1
+    assert probe.SPEC.ring_bytes <= 4 * 1024 * 1024
     assert list(inspect.signature(probe.decode).parameters) == ["record", "wall_offset_ns"]
+
+
+def test_no_probe_is_taken_for_another() -> None:
+    """Programs and maps belong to a probe by the beginning of their names; events, by their number."""
+    assert [name for name in FOUND if any(other.startswith(f"{name}_") for other in FOUND)] == []
+    assert len({probe.SPEC.event for probe in FOUND.values()}) == len(FOUND)
 
 
 @pytest.mark.parametrize("name", FOUND)
