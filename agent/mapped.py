@@ -20,15 +20,17 @@ from agent.model.inventory import SkipReason
 from agent.natures import Natures
 from agent.parsing import Opened
 from agent.procfs.maps import Mapping
-from agent.recognise import SEARCH_BYTES_MAX, Recognised, recognise_file
+from agent.recognise import SEARCH_BYTES_MAX, Examined, Recognised, examine
 from agent.walk import Walker
 
 # Ordinary servers have 300 to 3,000 distinct executable files mapped. Looking at one costs some 50 us.
 _FILES_MAX = 20_000
-# For all versions together: 250 libraries of 4 MiB, about a second.
+# For versions, and for libraries inside of programs, together: about half a second.
 _SEARCH_BYTES_TOTAL = 1024 * 1024 * 1024
-# Files that are open at the same time, waiting to be read together.
+# Files that are open at the same time, waiting to be read together, and how large they are in all: the budget
+# may be overdrawn by one lot.
 _BATCH_MAX = 64
+_BATCH_BYTES_MAX = 256 * 1024 * 1024
 
 # What the kernel writes after the name of a file that is no longer there by that name.
 DELETED = " (deleted)"
@@ -87,6 +89,7 @@ class MappedFiles:
         # two names (conda and uv link their packages) is two uses: there the name is asked for each time.
         self._named: dict[tuple[Hashable, bytes], Slot] = {}
         self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
         self._search_bytes = _SEARCH_BYTES_TOTAL
         self._steps = Walker(host, _ignore, 0)
 
@@ -130,16 +133,19 @@ class MappedFiles:
         else:
             self.known[key] = waiting.slot
         self._waiting.append(waiting)
-        if len(self._waiting) >= self._batch_size():
+        self._waiting_bytes += waiting.status.st_size
+        is_large = self._waiting_bytes >= min(_BATCH_BYTES_MAX, self._search_bytes)
+        if is_large or len(self._waiting) >= _BATCH_MAX:
             self.flush()
         return waiting.slot
 
     def flush(self) -> None:
         """Have the files that wait read."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         try:
             files = [Opened(one.fd, one.path) for one in waiting]
-            answers = self._host.parse(recognise_file, files, self._search_bytes) if files else []
+            search_bytes_max = min(self._search_bytes, SEARCH_BYTES_MAX)
+            answers = self._host.parse(examine, files, search_bytes_max) if files else []
             for one, answer in zip(waiting, answers, strict=True):
                 self._settle(one, answer)
         finally:
@@ -151,23 +157,21 @@ class MappedFiles:
         while self._waiting:
             os.close(self._waiting.pop().fd)
 
-    def _batch_size(self) -> int:
-        # Each of a batch may be searched as far as all together may: near the end of the budget, one by one.
-        return max(1, min(_BATCH_MAX, self._search_bytes // SEARCH_BYTES_MAX))
-
-    def _settle(self, one: _Waiting, answer: Recognised | errors.HostError | None) -> None:
+    def _settle(self, one: _Waiting, answer: Examined | errors.HostError) -> None:
+        library = None
         if isinstance(answer, errors.HostError):
             self._skip(answer.skip, one.path)
-            answer = None
-        if answer is None:
+        else:
+            library = answer.library
+            self._search_bytes = max(0, self._search_bytes - answer.searched_bytes)
+            if answer.is_cut:
+                self._skip("budget", one.path)
+        if library is None:
             self.known[one.key] = None
             self._named.pop((one.key, one.name), None)
             return
-        if not self._search_bytes:
-            self._skip("budget", one.path)
-        self._search_bytes = max(0, self._search_bytes - answer.searched_bytes)
         is_of_host = not one.deleted and self._is_of_host(one.path, one.status)
-        one.slot.mapped = Mapped(answer, one.path, one.deleted, is_of_host)
+        one.slot.mapped = Mapped(library, one.path, one.deleted, is_of_host)
 
     def _open(self, key: Hashable, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> _Waiting | None:
         if not self._may_touch(pid, mapping, os.fsdecode(names[0])):
