@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from agent.parsing import Function, InProcess, Opened, T
 from agent.sandbox import Sandbox, open_host
 from agent.scanners import certificates
 from tests.agent import openssl, readers
+from tests.agent.cli.commands import AGENT, run
 from tests.agent.readers import Said
 
 CONTENT = b"content of a file"
@@ -549,8 +551,9 @@ KINDS: dict[str, Sequence[str]] = {
 }  # fmt: skip
 
 
-def test_certificates_of_every_kind_are_read_in_a_sandbox(tmp_path: Path) -> None:
-    """Keys, extensions and string types for which something may be imported at first use."""
+@pytest.fixture
+def kinds(tmp_path: Path) -> Path:
+    """A host with keys, extensions and string types for which something may be imported at first use."""
     config = tmp_path / "config"
     config.write_text("[req]\ndistinguished_name=dn\nstring_mask=MASK:0x800\n[dn]\n")
     root = tmp_path / "root"
@@ -563,6 +566,11 @@ def test_certificates_of_every_kind_are_read_in_a_sandbox(tmp_path: Path) -> Non
         made = openssl.make(tmp_path, f"/CN=grün {kind}", *words, newkey=newkey)
         (root / f"etc/{kind}.pem").write_bytes(made.certificate)
         (root / f"etc/{kind}.crt").write_bytes(made.der)
+    return root
+
+
+def test_certificates_of_every_kind_are_read_in_a_sandbox(kinds: Path, house: Path) -> None:
+    """In a new process, where nothing was used before."""
     script = (
         "import sys, msgspec\nfrom agent.host import Host\nfrom agent.model import canonical\n"
         "from agent.sandbox import open_host\nfrom agent.scanners import certificates\n"
@@ -571,16 +579,29 @@ def test_certificates_of_every_kind_are_read_in_a_sandbox(tmp_path: Path) -> Non
         "assert found.skipped == {}, found"
     )
 
-    # In a new process, where nothing was used before.
     done = subprocess.run(
-        [sys.executable, "-c", script, str(root)],
-        capture_output=True, check=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        [sys.executable, "-c", script, str(kinds)], capture_output=True, check=True, cwd=house
+    )
 
     found = msgspec.json.decode(done.stdout, type=list[str])
     assert len(found) == 2 * len(KINDS)
-    assert found == [entry.decode() for entry in entries(Host(str(root)))[:-1]]
+    assert found == [entry.decode() for entry in entries(Host(str(kinds)))[:-1]]
     assert sum("grün bmp" in entry for entry in found) == 2
+
+
+def test_certificates_of_every_kind_are_read_by_the_one_file(kinds: Path, frozen_agent: Path) -> None:
+    """Its modules are in a file and a directory that a child cannot open any more."""
+    words = ("snapshot", "--root", kinds, "--scanner", "certificates")
+    documents = [
+        json.loads(run(*words, agent=agent).stdout)["inventory"] for agent in ((frozen_agent,), AGENT)
+    ]
+
+    frozen, ours = (document["manifest"]["sections"]["certificates"] for document in documents)
+
+    assert frozen == ours
+    assert frozen["status"] == "complete"
+    assert "skipped" not in frozen
+    assert documents[0]["parts"] == documents[1]["parts"]
 
 
 def test_a_key_beside_its_certificate_stays_in_the_child(tmp_path: Path) -> None:
