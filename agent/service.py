@@ -68,6 +68,7 @@ class Service:
         self._schedule: Schedule | None = None
         self._round_s_max = 0
         self._next_s = 0.0
+        self._next_at = ""
         self._check: _Task | None = None
         self._round: _Task | None = None
         self._is_off = False
@@ -142,7 +143,7 @@ class Service:
         if self._schedule is None:
             assert report.interval_s is not None
             self._schedule = Schedule(report.interval_s, random.uniform)
-            self._next_s = _passed_s() + report.start_delay_s
+            self._wait(report.start_delay_s)
         else:
             self._work.tell("the configuration was read anew, and is used from the next round on")
         self._notifier.ready()
@@ -178,7 +179,7 @@ class Service:
         if report.kind == "gone":
             return errors.EXIT_FAILURE
         wait_s = self._schedule.after(report)
-        self._next_s = _passed_s() + wait_s
+        self._wait(wait_s)
         words = f"a round {report.words}" if report.kind == "broken" else report.words
         if report.kind == "unreachable":
             words += f"; next try in {wait_s:.0f} s"
@@ -186,6 +187,9 @@ class Service:
             self._last = f"last round ended at {_clock(0)}: {words}"
             self._work.tell(words)
         return None
+
+    def _wait(self, wait_s: float) -> None:
+        self._next_s, self._next_at = _passed_s() + wait_s, _clock(wait_s)
 
     def _collect(self) -> int | None:
         """Take the reports of children that have ended; the exit code where there is nothing to go on to."""
@@ -229,8 +233,8 @@ class Service:
         elif reason is None and self._is_off:
             self._is_off = False
             self._work.tell("switched on again")
-            if self._schedule:
-                self._next_s = max(self._next_s, _passed_s() + self._schedule.when_switched_on())
+            if self._schedule and self._next_s <= _passed_s():
+                self._wait(self._schedule.when_switched_on())
 
     # -- the end
 
@@ -256,7 +260,7 @@ class Service:
             return f"switched off by {guest.KILL_SWITCH}; {self._last}"
         if self._round:
             return f"a round is at work; {self._last}"
-        return f"next round at {_clock(self._next_s - _passed_s())}; {self._last}"
+        return f"next round at {self._next_at}; {self._last}"
 
 
 def _passed_s() -> float:

@@ -26,16 +26,13 @@ class Notifier:
         environ = os.environ if environ is None else environ
         address = environ.pop(_SOCKET, "")
         interval, pid = environ.pop(_WATCHDOG_USEC, ""), environ.pop(_WATCHDOG_PID, "")
-        # An abstract socket's name begins with a zero, which an environment cannot hold.
-        self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._socket: socket.socket | None = None
+        self._address = ""
         if address.startswith(("/", "@")):
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            # A full queue at the other end must not stop us.
-            self._socket.settimeout(0)
+            # An abstract socket's name begins with a zero, which an environment cannot hold.
+            self._address = "\0" + address[1:] if address.startswith("@") else address
         # The one file's first process, which systemd knows, only waits for us; the dog is ours to feed.
         is_ours = pid in ("", str(os.getpid()), str(os.getppid()))
-        self.watchdog_s = int(interval) / 1e6 if is_ours and interval.isdecimal() else None
+        self.watchdog_s = int(interval) / 1e6 if is_ours and interval.isdecimal() and int(interval) else None
         """How often we have to say that we are alive; None where nobody watches."""
         self._status = ""
 
@@ -63,7 +60,11 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def _send(self, words: str) -> None:
-        if self._socket is not None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as way:
+            # A full queue at the other end must not stop us.
+            way.settimeout(0)
             # Nobody there, or nobody who reads: it is they who wanted to know.
             with suppress(OSError):
-                self._socket.sendto(words.encode("utf-8", "backslashreplace"), self._address)
+                way.sendto(words.encode("utf-8", "backslashreplace"), self._address)
