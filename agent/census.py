@@ -31,6 +31,10 @@ from agent.scanners import Scan
 # another file than what stands there on the host, though its unit is one of the host's.
 OTHER_ROOT = "other-root"
 
+# Processes after one with a file that was not met before. Most files are of no interest, and so are most
+# processes then; but reading files one by one takes long where another process does it.
+_WAIT_MAX = 16
+
 _T = TypeVar("_T")
 
 
@@ -66,6 +70,7 @@ class Census:
         self.counts: Counter[str] = Counter()
         self._placements: dict[bytes, Placement] = {}
         self._own_pids = host.own_pids
+        self._waited = 0
 
     def __enter__(self) -> Self:
         return self
@@ -76,10 +81,21 @@ class Census:
         self.mapped.close()
         self.opened.close()
 
-    def finish(self) -> None:
-        """Have all files read that have been met."""
+    def rest(self) -> None:
+        """After each process: files that wait are read before many processes are kept for them in vain."""
+        if self.mapped.is_waiting or self.opened.is_waiting:
+            self._waited += 1
+            if self._waited == _WAIT_MAX:
+                self._flush()
+
+    def _flush(self) -> None:
+        self._waited = 0
         self.mapped.flush()
         self.opened.flush()
+
+    def finish(self) -> None:
+        """Have all files read that have been met."""
+        self._flush()
         # Whoever has read them may have been made for it.
         self._own_pids = self.host.own_pids
         self.sighted = [one for one in self.sighted if one.pid not in self._own_pids]

@@ -30,7 +30,11 @@ def take(census: Census, iterators: Iterators) -> None:
         KernelError: the kernel did not show what it must; the census is of no use then.
     """
     uses: dict[_Identity, dict[Use, None]] = {}
+    last = 0
     for held in iterators.descriptors(census.opened.known):
+        if held.pid != last:
+            census.rest()
+            last = held.pid
         use = None if census.is_own(held.pid) else _meet_open(census, held)
         if use is not None:
             uses.setdefault((held.pid, held.start_ticks), {})[use] = None
@@ -48,7 +52,8 @@ def take(census: Census, iterators: Iterators) -> None:
         census.counts["processes"] += 1
         mapped = met + _meet_mapped(census, head, others) if others else met
         if mapped or opened:
-            found.append((head, tuple(dict.fromkeys(mapped)), tuple(opened)))
+            found.append((head, tuple(mapped), tuple(opened)))
+        census.rest()
     if own_root is None:
         raise errors.KernelError("the iterators did not show this very process")
     census.finish()
@@ -89,7 +94,7 @@ def _meet_mapped(census: Census, head: Head, others: list[Stretch]) -> list[Slot
                     if mapping is None or mapping.end - mapping.start != stretch.length:
                         continue
                     names = census.reader.names(fd, mapping, path)
-                    slot = census.mapped.meet(stretch.key, head.pid, mapping, names)
+                    slot = census.mapped.meet(stretch.key, head.pid, mapping, names, tells_name=True)
                     if slot is not None:
                         found.append(slot)
             finally:

@@ -26,6 +26,7 @@ def take(census: Census, pids: list[int]) -> None:
     for pid in pids:
         if not census.is_own(pid):
             _look(census, roots, pid)
+            census.rest()
 
 
 def sighted(

@@ -89,6 +89,11 @@ class OpenFiles:
             self._skip(error.skip, path)
         return self._unread(key, path)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether files are open and not yet read."""
+        return bool(self._waiting)
+
     def flush(self) -> None:
         """Have the files that wait read."""
         waiting, self._waiting = self._waiting, []

@@ -28,6 +28,10 @@ LINKS_MAX = 40
 PATH_BYTES_MAX = 4096
 # The kernel's own limit is 64 (uname(2)); a directory that looks like a host has whatever was put there.
 _NAME_BYTES_MAX = 4096
+# Most files and pages are small, and room that is asked for is paid for: with a megabyte each, 767 package
+# lists took 18 ms instead of 6.
+_FIRST_BYTES = 64 * 1024
+_NEXT_BYTES = 1024 * 1024
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -358,10 +362,12 @@ def read_fd(fd: int, bytes_max: int, path: str) -> bytes:
     """
     chunks = []
     left = bytes_max
+    size = _FIRST_BYTES
     try:
-        while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
+        while left > 0 and (chunk := os.read(fd, min(left, size))):
             chunks.append(chunk)
             left -= len(chunk)
+            size = _NEXT_BYTES
     except OSError as error:
         raise errors.host_error(error, path) from error
     return b"".join(chunks)

@@ -98,7 +98,9 @@ class MappedFiles:
         """How many distinct files were met, one by two names counting twice."""
         return len(self.known) + len(self._named)
 
-    def meet(self, key: Hashable, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> Slot | None:
+    def meet(
+        self, key: Hashable, pid: int, mapping: Mapping, names: tuple[bytes, ...], *, tells_name: bool = False
+    ) -> Slot | None:
         """The place of what will be known of a file, or None where it is no library or cannot be looked at.
 
         Args:
@@ -106,6 +108,7 @@ class MappedFiles:
             pid: a process that has it mapped.
             mapping: where.
             names: what it may be called, the likelier first.
+            tells_name: whether the key also tells one name of the file from another.
 
         Raises:
             VanishedError: the process or the mapping has gone; another process may still show the file.
@@ -114,6 +117,9 @@ class MappedFiles:
             # Since the process was asked: it has this file mapped twice.
             return self.known[key]
         if slot := self._named.get((key, names[0])):
+            if slot.mapped is None and self._waiting:
+                # Most files are no library. Nobody must ask for this one's name a third time if it is none.
+                self.flush()
             return slot
         waiting = None
         try:
@@ -128,7 +134,7 @@ class MappedFiles:
         if waiting is None:
             self.known[key] = None
             return None
-        if waiting.status.st_nlink > 1:
+        if waiting.status.st_nlink > 1 and not tells_name:
             self._named[key, names[0]] = waiting.slot
         else:
             self.known[key] = waiting.slot
@@ -138,6 +144,11 @@ class MappedFiles:
         if is_large or len(self._waiting) >= _BATCH_MAX:
             self.flush()
         return waiting.slot
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether files are open and not yet read."""
+        return bool(self._waiting)
 
     def flush(self) -> None:
         """Have the files that wait read."""

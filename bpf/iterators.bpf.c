@@ -25,6 +25,28 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* PATH_MAX: what d_path() writes at most, its NUL included. */
 #define PATH_BYTES_MAX 4096
 
+/*
+ * What the kernel calls the programs with: each is a list of pointers (include/uapi and
+ * kernel/bpf/task_iter.c). Unlike vmlinux.h's, these are not looked for in the host's kernel when
+ * the programs are loaded, which takes 1 ms for each type.
+ */
+struct output {
+	struct seq_file *file;
+};
+
+struct mapping_context {
+	struct output *output;
+	struct task_struct *task;
+	struct vm_area_struct *vma;
+};
+
+struct descriptor_context {
+	struct output *output;
+	struct task_struct *task;
+	__u64 fd; /* 32 bits, at the beginning */
+	struct file *file;
+};
+
 /* The whole of .rodata; written by Python before loading, constant to the verifier after. */
 struct settings {
 	__u32 page_shift;      /* a page has 1 << page_shift bytes */
@@ -47,13 +69,14 @@ struct process {
 	char exe[];
 };
 
-/* One executable mapping of a file. 40 bytes. */
+/* One executable mapping of a file. 48 bytes. */
 struct mapping {
 	__u32 bytes; /* 0: by this it is told from a process */
 	__u32 dev;   /* major << 20 | minor */
 	__u64 inode;
 	__u64 offset; /* in bytes */
 	__u64 length;
+	__u64 name; /* equal numbers, equal names of one file; it means nothing else */
 	__u64 start;
 };
 
@@ -116,7 +139,7 @@ static __always_inline struct inode *inode_of(struct file *file)
 	return file->f_inode;
 }
 
-static __always_inline int write_process(struct bpf_iter__task_vma *ctx, struct task_struct *task,
+static __always_inline int write_process(struct mapping_context *ctx, struct task_struct *task,
 					 struct vm_area_struct *vma)
 {
 	struct scratch *scratch = own_scratch();
@@ -146,11 +169,11 @@ static __always_inline int write_process(struct bpf_iter__task_vma *ctx, struct 
 	process->exe_bytes = bytes;
 	if (size > sizeof(*process) + PATH_BYTES_MAX)
 		return -1;
-	return bpf_seq_write(ctx->meta->seq, process, size);
+	return bpf_seq_write(ctx->output->file, process, size);
 }
 
 SEC("iter/task_vma")
-int mappings(struct bpf_iter__task_vma *ctx)
+int mappings(struct mapping_context *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct vm_area_struct *vma = ctx->vma;
@@ -171,9 +194,10 @@ int mappings(struct bpf_iter__task_vma *ctx)
 	mapping.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	mapping.inode = BPF_CORE_READ(inode, i_ino);
 	mapping.offset = (__u64)vma->vm_pgoff << settings.page_shift;
+	mapping.name = (__u64)BPF_CORE_READ(file, f_path.dentry);
 	mapping.start = vma->vm_start;
 	mapping.length = vma->vm_end - vma->vm_start;
-	if (bpf_seq_write(ctx->meta->seq, &mapping, sizeof(mapping)))
+	if (bpf_seq_write(ctx->output->file, &mapping, sizeof(mapping)))
 		return 0;
 	if (is_first) {
 		mapped.tgid = task->tgid;
@@ -183,7 +207,7 @@ int mappings(struct bpf_iter__task_vma *ctx)
 }
 
 SEC("iter/task_file")
-int descriptors(struct bpf_iter__task_file *ctx)
+int descriptors(struct descriptor_context *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
@@ -223,12 +247,12 @@ int descriptors(struct bpf_iter__task_file *ctx)
 	descriptor->dev = inode->i_sb->s_dev;
 	descriptor->mount =
 		BPF_CORE_READ(container_of(file->f_path.mnt, struct mount, mnt), mnt_id);
-	descriptor->fd = ctx->fd;
+	descriptor->fd = (__u32)ctx->fd;
 	descriptor->reserved = 0;
 	descriptor->path_bytes = bytes;
 	if (size > sizeof(*descriptor) + PATH_BYTES_MAX)
 		return 0;
-	if (bpf_seq_write(ctx->meta->seq, descriptor, size))
+	if (bpf_seq_write(ctx->output->file, descriptor, size))
 		return 0;
 next:
 	opened.tgid = task->tgid;

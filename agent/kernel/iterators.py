@@ -26,12 +26,13 @@ NAME = "iterators"
 _READ_BYTES = 256 * 1024
 
 # struct settings, process, mapping and descriptor of bpf/iterators.bpf.c. In a mapping what tells the file's
-# stretch (device, inode, offset, length) is taken as it stands, and so is a descriptor's file with its path.
+# stretch (device, inode, offset, length, name) is taken as it stands, and so is a descriptor's file with its
+# path.
 SETTINGS = struct.Struct("=2I")
 PROCESS = struct.Struct("=Ii3Q2I16sq")
-MAPPING = struct.Struct("=I28sQ")
+MAPPING = struct.Struct("=I36sQ")
 DESCRIPTOR = struct.Struct("=IiQ2Iq")
-_STRETCH = struct.Struct("=I3Q")
+_STRETCH = struct.Struct("=I4Q")
 _FILE = struct.Struct("=Q2I")
 _MISSING: Any = object()
 
@@ -58,7 +59,7 @@ class Stretch(NamedTuple):
     """One executable stretch of a process's memory that a file is behind."""
 
     key: bytes
-    """Equal bytes, equal stretches of equal files."""
+    """Equal bytes, equal stretches of equal files by equal names."""
     start: int
 
     @property

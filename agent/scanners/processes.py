@@ -120,11 +120,11 @@ def _count_hidden(host: Host, found: Scan) -> None:
 def _tell(census: Census) -> None:
     """Entries and processes of what was sighted."""
     uses: set[tuple[str, Placement, Mapped]] = set()
-    # Of processes of one kind it is one object.
-    held: dict[tuple[Mapped, ...], tuple[HeldLibrary, ...]] = {}
+    # Thousands of processes are of some dozens of kinds, and each kind's libraries are one object.
+    held: dict[tuple[bytes, Placement, tuple[Mapped, ...]], tuple[HeldLibrary, ...]] = {}
     for one in sorted(census.sighted, key=lambda one: one.pid):
         libraries = tuple(slot.mapped for slot in one.mapped if slot.mapped is not None)
-        files = {use.held for use in one.opened if use.held is not None}
+        files = {use.held for use in one.opened if use.held is not None} if one.opened else set()
         if not libraries and not files:
             continue
         exe = os.fsdecode(one.exe)
@@ -133,10 +133,11 @@ def _tell(census: Census) -> None:
             census.counts["processes_executable_deleted"] += 1
             exe = exe.removesuffix(DELETED)
         census.counts["processes_with_crypto"] += bool(libraries)
-        uses.update((exe, one.placement, mapped) for mapped in libraries)
-        if libraries not in held:
-            held[libraries] = _held(libraries)
-        census.scan.processes.append(_process(one, exe, held[libraries], files))
+        kind = (one.exe, one.placement, libraries)
+        if kind not in held:
+            uses.update((exe, one.placement, mapped) for mapped in libraries)
+            held[kind] = _held(libraries)
+        census.scan.processes.append(_process(one, exe, held[kind], files))
     census.scan.entries = _entries(census.host, uses)
 
 
