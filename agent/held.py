@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from agent import census_pages, errors
 from agent.census import Census
 from agent.host import Host, text
-from agent.kernel.probes.lib_load import FileIdentity, LibLoad
 from agent.mapped import DELETED, Mapped
 from agent.pages import Pages
 from agent.process import HeldFile, HeldLibrary
@@ -26,9 +23,6 @@ from agent.scanners import Scan
 
 # proc_pid_fdinfo(5); flags are octal.
 _FLAGS = re.compile(rb"^flags:[ \t]*([0-7]{1,22})$", re.MULTILINE)
-# Of processes, in a window, because of files that they load: a look costs some hundred microseconds, and most
-# files are met in many processes.
-_LOOKS_MAX = 2000
 _MODES = {os.O_RDONLY: {"read"}, os.O_WRONLY: {"write"}, os.O_RDWR: {"read", "write"}}
 
 
@@ -49,8 +43,6 @@ class Looks:
         self._host = host
         self._scan = Scan()
         self._census = Census(host, self._scan)
-        self._looks = 0
-        self._loaded: dict[FileIdentity, HeldLibrary | None] = {}
 
     def __enter__(self) -> Self:
         self._census.__enter__()
@@ -67,30 +59,6 @@ class Looks:
         return {
             reason: count for reason, count in sorted(self._scan.skipped.items()) if reason != "malformed"
         }
-
-    def loaded(self, event: LibLoad) -> HeldLibrary | None:
-        """The library that was just loaded; None for a file that is none of cryptography.
-
-        Its process is looked at again: what it has mapped is what counts, and files are known from before.
-        """
-        identity = event.identity
-        if identity not in self._loaded and self._looks < _LOOKS_MAX:
-            self._looks += 1
-            here = {library.path: library for library in self.at(event.pid).libraries}
-            if event.library not in here and not self._is_there(event.pid):
-                # It has ended already. The file may be met again.
-                return None
-            self._loaded[identity] = here.get(event.library)
-        found = self._loaded.get(identity)
-        # One file may have several names.
-        return found and msgspec.structs.replace(found, path=event.library)
-
-    def _is_there(self, pid: int) -> bool:
-        try:
-            self._host.read_link(f"/proc/{pid}/exe")
-        except errors.HostError:
-            return False
-        return True
 
     def at(self, pid: int) -> Held:
         """What the process with that number has; nothing where it has gone."""

@@ -30,6 +30,7 @@ from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.probes.lib_load import LibLoad
 from agent.kernel.probes.process_exec import ProcessExec
 from agent.kernel.probes.process_exit import ProcessExit
+from agent.loaded import LoadedLibrary
 from agent.process import HeldFile, HeldLibrary
 from agent.profile_record import File, Mode, Record, printed
 from agent.redact import Redaction
@@ -135,7 +136,7 @@ class Profile:
         self,
         event: Event,
         *,
-        library: Callable[[LibLoad], HeldLibrary | None],
+        library: Callable[[LibLoad], LoadedLibrary | None],
         file_kind: Callable[[FileOpen], FileKind | None],
     ) -> None:
         """An event of the window.
@@ -156,7 +157,14 @@ class Profile:
             loaded = library(event)
             if loaded is None:
                 return
-            record.load(loaded, event.timestamp, before_window=False)
+            held = HeldLibrary(
+                path=event.library,
+                deleted=event.deleted,
+                family=loaded.family,
+                name=loaded.name,
+                version=loaded.version,
+            )
+            record.load(held, event.timestamp, before_window=False, is_read=loaded.by == "content")
         elif isinstance(event, ProcessExec):
             record.subject = _become(record.subject, event)
         elif isinstance(event, ProcessExit):

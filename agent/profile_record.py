@@ -77,6 +77,8 @@ class Library:
     held: HeldLibrary
     load_time: str
     before_window: bool
+    is_read: bool
+    """Whether its bytes were read; else its name is all that is known of it."""
 
     def document(self, redaction: Redaction) -> dict[str, Any]:
         """As it is printed."""
@@ -93,6 +95,8 @@ class Library:
             found["deleted"] = True
         if self.before_window:
             found["before_window"] = True
+        if not self.is_read:
+            found["by"] = "name"
         return found
 
 
@@ -109,10 +113,11 @@ class Record:
     files_omitted: int = 0
     exit: ProcessExit | None = None
 
-    def load(self, library: HeldLibrary, when: str, *, before_window: bool) -> None:
+    def load(self, library: HeldLibrary, when: str, *, before_window: bool, is_read: bool = True) -> None:
         """A library that it has. The first moment counts: seen again, it is no second one."""
         self.libraries.setdefault(
-            (library.path, library.deleted), Library(library, when, before_window=before_window)
+            (library.path, library.deleted),
+            Library(library, when, before_window=before_window, is_read=is_read),
         )
 
     def open(self, event: FileOpen, kind: FileKind) -> None:

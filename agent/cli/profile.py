@@ -34,6 +34,7 @@ from agent.host import Host
 from agent.kernel.monitor import Window, open_window
 from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.source import ProbeStats
+from agent.loaded import Loaded
 from agent.model import canonical
 from agent.profile import Coverage, Profile
 from agent.redact import People, Printed, Redaction, Truth
@@ -111,7 +112,7 @@ def _watch(
             _announce(args, subject)
         _begin(host, profile, subject, looks)
         window.stop_when(_Over(host, profile, stop))
-        _fill(host, profile, window, looks)
+        _fill(host, profile, window)
         _finish(host, profile, looks)
         coverage = _coverage(window, looks)
         document = profile.document(
@@ -158,16 +159,16 @@ class _Over:
         return not any(subjects.is_alive(self._host, one) for one in self._profile.subjects)
 
 
-def _fill(host: Host, profile: Profile, window: Window, looks: held.Looks) -> None:
+def _fill(host: Host, profile: Profile, window: Window) -> None:
     """All events of the window."""
-    types = FileTypes(host)
+    types, libraries = FileTypes(host), Loaded(host, window.disregard)
 
     def file_kind(event: FileOpen) -> FileKind | None:
         kind = types.of(event)
         return kind if is_listed(event.file, kind) else None
 
     for event in window.events():
-        profile.see(event, library=looks.loaded, file_kind=file_kind)
+        profile.see(event, library=libraries.of, file_kind=file_kind)
 
 
 def _finish(host: Host, profile: Profile, looks: held.Looks) -> None:
