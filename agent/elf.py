@@ -3,8 +3,8 @@
 
 A tiny reader for files of any origin: it reads a few kilobytes by position, never the whole file; every size
 in the file is bounded before it is believed, and whatever the bytes are, it gives an answer or
-`MalformedElfError`. It reads 32 and 64 bits in both byte orders, and asks segments alone: a file without
-sections is as good as any. What a file exports is `agent.elf_symbols`.
+`MalformedElfError`. It reads 32 and 64 bits in both byte orders, and asks segments, as the kernel does: a
+file without sections is as good as any. What a file exports is `agent.elf_symbols`.
 
 Sources: System V ABI (gabi) chapters 4 and 5; elf(5).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -31,12 +31,17 @@ _PROGRAM_HEADERS_MAX = 256
 _DYNAMIC_BYTES_MAX = 64 * 1024
 _NOTES_BYTES_MAX = 64 * 1024
 _BUILD_ID_BYTES_MAX = 64
+# A program compiled with a section for each function has many, but none that is linked.
+_SECTION_HEADERS_MAX = 4096
+# The C library has five.
+_NOTE_SECTIONS_MAX = 16
 # A file name is at most 255 bytes, and a SONAME is one.
 _SONAME_BYTES_MAX = 255
 # A browser's main library needs some sixty.
 _NEEDED_MAX = 512
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
+_SHT_NOTE = 7
 _PF_X, _PF_W = 1, 2
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME = 1, 5, 10, 14
 _GNU, _NT_GNU_BUILD_ID = b"GNU\0", 3
@@ -78,6 +83,7 @@ class Layout(NamedTuple):
 
     header: struct.Struct
     segment: struct.Struct
+    section: struct.Struct
     dynamic: struct.Struct
     note: struct.Struct
     hash_head: struct.Struct
@@ -94,6 +100,8 @@ def _layout(order: str, *, is_64: bool) -> Layout:
         # type, machine, version, entry, phoff, shoff, flags, ehsize, phentsize, phnum, and three on sections
         header=struct.Struct(order + ("HHIQQQIHHHHHH" if is_64 else "HHIIIIIHHHHHH")),
         segment=struct.Struct(order + ("IIQQQQQQ" if is_64 else "IIIIIIII")),
+        # name, type, flags, address, offset, size, link, info, alignment, size of an entry
+        section=struct.Struct(order + ("IIQQQQIIQQ" if is_64 else "10I")),
         dynamic=struct.Struct(order + ("QQ" if is_64 else "II")),
         note=struct.Struct(order + "III"),
         hash_head=struct.Struct(order + "IIII"),
@@ -144,7 +152,8 @@ class Elf:
         fields = layout.header.unpack_from(head, 16)
         segments = self._segments(at=fields[4], size=fields[8], count=fields[9])
         self._loads = [one for one in segments if one.kind == _PT_LOAD]
-        self._notes = [one for one in segments if one.kind == _PT_NOTE]
+        self._notes = [(one.offset, one.size) for one in segments if one.kind == _PT_NOTE]
+        self._sections = fields[5], fields[10], fields[11]
         self.has_interpreter = any(one.kind == _PT_INTERP for one in segments)
         """Whether the kernel would start it with a dynamic linker: a program, not (only) a library."""
         self.machine = fields[1]
@@ -246,7 +255,18 @@ class Elf:
     @property
     def build_id(self) -> str | None:
         """NT_GNU_BUILD_ID in hex; None where there is none."""
-        for owner, kind, content in self._each_note():
+        found = self._build_id(self._notes)
+        if found is not None:
+            return found
+        # Go's linker since 1.24 writes one that no segment covers: the kernel does not see it, readelf does.
+        try:
+            return self._build_id(self._note_sections())
+        except MalformedElfError:
+            # Nothing that runs depends on section headers, so tools that shrink files leave what they like.
+            return None
+
+    def _build_id(self, places: Iterable[tuple[int, int]]) -> str | None:
+        for owner, kind, content in self._each_note(places):
             if owner == _GNU and kind == _NT_GNU_BUILD_ID:
                 if not 0 < len(content) <= _BUILD_ID_BYTES_MAX:
                     raise MalformedElfError(f"a build id of {len(content)} bytes")
@@ -256,13 +276,26 @@ class Elf:
     @property
     def is_go(self) -> bool:
         """Whether Go's linker wrote it, or gave its object to another linker."""
-        return any(owner == _GO and kind == _NT_GO_BUILD_ID for owner, kind, _ in self._each_note())
+        notes = self._each_note(self._notes)
+        return any(owner == _GO and kind == _NT_GO_BUILD_ID for owner, kind, _ in notes)
 
-    def _each_note(self) -> Iterator[tuple[bytes, int, bytes]]:
-        for segment in self._notes:
-            if segment.size > _NOTES_BYTES_MAX:
-                raise MalformedElfError(f"notes of {segment.size} bytes")
-            notes = self.bytes_at(segment.offset, segment.size)
+    def _note_sections(self) -> list[tuple[int, int]]:
+        """Where the notes stand by the section headers; nowhere in a file that has none, or cut ones."""
+        at, size, count = self._sections
+        layout = self.layout.section
+        if not at or size != layout.size or count > _SECTION_HEADERS_MAX or at >= 1 << 62:
+            return []
+        table = self._read_at(at, size * count)
+        if len(table) != size * count:
+            return []
+        sections = [fields for fields in layout.iter_unpack(table) if fields[1] == _SHT_NOTE]
+        return [(fields[4], fields[5]) for fields in sections[:_NOTE_SECTIONS_MAX]]
+
+    def _each_note(self, places: Iterable[tuple[int, int]]) -> Iterator[tuple[bytes, int, bytes]]:
+        for offset, size_of_notes in places:
+            if size_of_notes > _NOTES_BYTES_MAX:
+                raise MalformedElfError(f"notes of {size_of_notes} bytes")
+            notes = self.bytes_at(offset, size_of_notes)
             # Padded to four bytes, as the kernel reads them, whatever the segment's own alignment is.
             at = 0
             while at + 12 <= len(notes):
