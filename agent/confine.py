@@ -131,12 +131,12 @@ def confine(socket_fd: int, files_max: int, parent: int) -> tuple[Layer, ...]:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
         ("shared memory", _forget_shared_memory),
+        ("limits", lambda: _limit(files_max)),
         ("network namespace", lambda: _check("unshare", _libc().unshare(_CLONE_NEWNET))),
         ("capability bounding set", _drop_bounding_set),
         ("groups", lambda: os.setgroups([])),
         ("user", _become_nobody),
         ("capabilities", _drop_capabilities),
-        ("limits", lambda: _limit(files_max)),
         ("not dumpable", lambda: _prctl(_PR_SET_DUMPABLE, 0)),
         # After the user: a change of it makes the kernel forget this wish (prctl(2)).
         ("ends with its parent", lambda: _end_with(parent)),
@@ -209,6 +209,9 @@ def _drop_capabilities() -> None:
 
 
 def _limit(files_max: int) -> None:
+    # When the host is short of memory, this is what it can best do without.
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as page:
+        page.write("1000")
     with open("/proc/self/statm", encoding="ascii") as page:
         size_bytes = int(page.read().split()[0]) * mmap.PAGESIZE
     limits = {

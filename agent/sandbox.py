@@ -83,6 +83,7 @@ class Sandbox:
         self._owner = os.getpid()
         self._prepared: set[str] = set()
         self._unreaped: list[int] = []
+        self._inherited: frozenset[int] = frozenset()
 
     def parse(
         self, function: Function[T], files: Sequence[Opened], *args: object
@@ -142,8 +143,8 @@ class Sandbox:
     @property
     def pids(self) -> frozenset[int]:
         """See `agent.parsing.Parser`."""
-        child = [self._child.pid] if self._child is not None else []
-        return frozenset(child + self._unreaped) if self._owner == os.getpid() else frozenset()
+        child = {self._child.pid} if self._child is not None else set()
+        return self._inherited.union(child, self._unreaped)
 
     def close(self) -> None:
         """End the child. Harmless the second time; a question after it makes another one."""
@@ -178,12 +179,15 @@ class Sandbox:
         if self._owner != os.getpid():
             # We are a copy ourselves: the child is another process's, and so are the numbers of its past.
             self._owner = os.getpid()
+            self._inherited = self.pids
             self._unreaped = []
             if self._child is not None:
                 self._child.channel.close()
                 self._child = None
         child = self._child
-        if child is not None and (module is None or module in child.modules) and not child.is_spent():
+        has_it = child is not None and (module is None or module in child.modules)
+        # Answers that nobody waited for, because something interrupted it, would be taken for others.
+        if child is not None and has_it and not child.owed and not child.is_spent():
             return child
         if child is not None:
             self._end()
@@ -228,6 +232,8 @@ class _Child:
         self.layers: tuple[Layer, ...] = ()
         self.modules = frozenset(sys.modules)
         """What it has in its memory, and all that it will ever have."""
+        self.owed = 0
+        """How many answers it has not given yet."""
         self._received = bytearray()
         self._answers_bytes = 0
         self._status: int | None = None
@@ -256,6 +262,7 @@ class _Child:
             # Or its end is closed. What it says now would be taken for the answers.
             raise _LostError("ended or spoke without being asked")
         self._answers_bytes = 0
+        self.owed = len(descriptors)
         try:
             sent = socket.send_fds(self.channel, [message], descriptors)
         except (ConnectionError, TimeoutError) as error:
@@ -270,9 +277,11 @@ class _Child:
         if self._answers_bytes > _ANSWERS_BYTES_MAX:
             raise _LostError(f"answered with more than {_ANSWERS_BYTES_MAX} bytes in all")
         try:
-            return call.answer(body, path)
+            answer = call.answer(body, path)
         except (ValueError, RecursionError, MemoryError) as error:
             raise _LostError("answered what cannot be right") from error
+        self.owed -= 1
+        return answer
 
     def is_spent(self) -> bool:
         """Whether it has used so much CPU time that the kernel may soon end it."""

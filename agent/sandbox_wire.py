@@ -86,9 +86,10 @@ def resolve(module: str, name: str) -> object:
     return found
 
 
+@functools.cache
 def known_errors() -> dict[str, type[errors.HostError]]:
     """The leaves that cross, by name."""
-    leaves = [errors.HostError, *errors.HostError.__subclasses__()]
+    leaves: list[type[errors.HostError]] = [errors.HostError, *errors.HostError.__subclasses__()]
     return {leaf.__name__: leaf for leaf in leaves if leaf.__module__ == errors.__name__}
 
 

@@ -133,6 +133,7 @@ def test_a_child_of_root_is_nobody_with_nothing(sandbox: Sandbox, file: Opened) 
     opened = {name: os.readlink(f"/proc/{child}/fd/{name}") for name in os.listdir(f"/proc/{child}/fd")}
     assert opened.pop("3").startswith("socket:")
     assert opened == dict.fromkeys("012", "/dev/null")
+    assert Path(f"/proc/{child}/oom_score_adj").read_text() == "1000\n"
     limits = Path(f"/proc/{child}/limits").read_text()
     for name in ("Max core file size", "Max processes", "Max file size", "Max locked memory"):
         assert re.search(rf"^{name} +0 +0 ", limits, re.MULTILINE)

@@ -280,6 +280,26 @@ def test_no_handler_of_ours_runs_in_a_child(fd: int) -> None:
     assert heard == []
 
 
+def test_an_interrupted_question_leaves_no_answer_for_the_next(fd: int) -> None:
+    """Ctrl-C, or a signal's handler that raises, while a file is read."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Sandbox() as sandbox:
+            (child,) = sandbox.parse(readers.pid, named(fd, "a"))
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                sandbox.parse(readers.spoil, named(fd, "a", "loop", "b"))
+            answers = sandbox.parse(readers.pid, named(fd, "a"))
+            assert answers != [child]
+            assert sandbox.pids == set(answers)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 # -- readers that lie ----------------------------------------------------------------------------------------
 
 LIES = {
@@ -394,6 +414,8 @@ def test_a_process_that_was_forked_has_a_child_of_its_own(sandbox: Sandbox, fd: 
     if worker == 0:
         try:
             (theirs,) = sandbox.parse(readers.pid, named(fd, "a"))
+            # Whoever looks at processes there leaves out both.
+            assert sandbox.pids == {ours, theirs}
             os.write(into, str(theirs).encode())
             sandbox.close()
         finally:
