@@ -74,7 +74,7 @@ def _meet_open(census: Census, held: Held) -> Use | None:
     if held.key in known:
         return known[held.key]
     try:
-        return census.opened.meet(held.key, held.pid, held.number, held.name, held.mount)
+        return census.opened.meet(held.key, held.pid, held.number, held.name, held.mount, tells_file=True)
     except errors.VanishedError:
         # Closed meanwhile, as happens all the time.
         return None

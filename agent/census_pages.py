@@ -9,7 +9,7 @@ import re
 from agent import errors
 from agent.census import Census, Sighted, read_stat
 from agent.descriptors import DESCRIPTORS_MAX, Use
-from agent.mapped import DELETED, Slot
+from agent.mapped import Slot
 from agent.pages import Pages
 from agent.procfs.stat import parse_stat
 
@@ -17,7 +17,6 @@ _REAL_UID = re.compile(rb"^Uid:[ \t]*([0-9]{1,10})", re.MULTILINE)
 # proc_pid_fdinfo(5); flags are octal.
 _FLAGS = re.compile(rb"^flags:[ \t]*([0-7]{1,22})$", re.MULTILINE)
 _MOUNT = re.compile(rb"^mnt_id:[ \t]*([0-9]{1,10})$", re.MULTILINE)
-_DELETED = os.fsencode(DELETED)
 
 
 def take(census: Census, pids: list[int]) -> None:
@@ -119,8 +118,7 @@ def _opened(census: Census, roots: Roots, pages: Pages) -> tuple[Use, ...]:
 
 
 def _meet(census: Census, pages: Pages, number: int, name: bytes, namespace: bytes) -> Use | None:
-    """A file by a name that was not met before in this mount namespace, or that tells files not apart."""
-    files = census.opened
+    """A file by a name that was not met before in this mount namespace."""
     try:
         mount = None
         if census.host.root == "/":
@@ -129,14 +127,7 @@ def _meet(census: Census, pages: Pages, number: int, name: bytes, namespace: byt
             if flags and int(flags[1], 8) & os.O_DIRECTORY:
                 return None
             mount = int(found[1]) if found else None
-        key: tuple[object, ...] = (namespace, name)
-        if name.endswith(_DELETED) and files.may_touch(pages.pid, os.fsdecode(name), mount):
-            # Many files may have gone by one name: these are told by their numbers.
-            status = census.host.stat(f"{pages.path}/fd/{number}")
-            key = (status.st_dev, status.st_ino, name)
-            if key in files.known:
-                return files.known[key]
-        return files.meet(key, pages.pid, number, name, mount)
+        return census.opened.meet((namespace, name), pages.pid, number, name, mount)
     except errors.VanishedError:
         # Closed meanwhile, as happens all the time.
         return None

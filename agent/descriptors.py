@@ -28,6 +28,7 @@ DESCRIPTORS_MAX = 16_384
 _FILES_MAX = 20_000
 # Files that are open at the same time, waiting to be read together.
 _BATCH_MAX = 64
+_DELETED = os.fsencode(DELETED)
 
 
 class Use:
@@ -64,7 +65,16 @@ class OpenFiles:
         self._waiting: list[_Waiting] = []
         self._count = 0
 
-    def meet(self, key: Hashable, pid: int, number: int, name: bytes, mount: int | None) -> Use | None:
+    def meet(
+        self,
+        key: Hashable,
+        pid: int,
+        number: int,
+        name: bytes,
+        mount: int | None,
+        *,
+        tells_file: bool = False,
+    ) -> Use | None:
         """The place of what will be known of a file, or None where it does not count.
 
         Args:
@@ -73,18 +83,21 @@ class OpenFiles:
             number: of its descriptor there.
             name: what the kernel calls it; it begins with a slash.
             mount: number of the mount it lies on; None where nobody knows, as on a host that is a directory.
+            tells_file: whether the key also tells one file of the name from another.
 
         Raises:
             VanishedError: the process or its descriptor has gone; another process may still show the file.
         """
         path = os.fsdecode(name)
         try:
-            if self.may_touch(pid, path, mount):
+            if self._may_touch(pid, path, mount):
                 if self._count < _FILES_MAX:
-                    return self._open(key, pid, number, name)
+                    return self._open(key, pid, number, name, tells_file=tells_file)
                 self._skip("budget", path)
         except errors.VanishedError:
-            raise
+            # On a host that is a directory nothing is closed meanwhile: a link leads to what is not there.
+            if self._host.root == "/":
+                raise
         except errors.HostError as error:
             self._skip(error.skip, path)
         return self._unread(key, path)
@@ -117,12 +130,8 @@ class OpenFiles:
         while self._waiting:
             os.close(self._waiting.pop().fd)
 
-    def may_touch(self, pid: int, path: str, mount: int | None) -> bool:
-        """Whether it lies on this machine; what the kernel makes as it is read holds no keys.
-
-        Raises:
-            HostError: a mount table cannot be read.
-        """
+    def _may_touch(self, pid: int, path: str, mount: int | None) -> bool:
+        """Whether it lies on this machine; what the kernel makes as it is read holds no keys."""
         if path.startswith(MEMORY):
             return True
         if mount is None:
@@ -134,7 +143,7 @@ class OpenFiles:
             self._skip("network_fs", path)
         return nature == "local"
 
-    def _open(self, key: Hashable, pid: int, number: int, name: bytes) -> Use | None:
+    def _open(self, key: Hashable, pid: int, number: int, name: bytes, *, tells_file: bool) -> Use | None:
         path = os.fsdecode(name)
         fd = self._host.open_regular(f"/proc/{pid}/fd/{number}")
         if fd is None:
@@ -142,7 +151,14 @@ class OpenFiles:
             return None
         try:
             self._check(fd, name, path)
-            real, deleted = true_path(self._host, pid, (name,), os.fstat(fd))
+            status = os.fstat(fd)
+            if not tells_file and name.endswith(_DELETED):
+                # Many files may have gone by one name: these are told by their numbers.
+                key = (status.st_dev, status.st_ino, name)
+                if key in self.known:
+                    os.close(fd)
+                    return self.known[key]
+            real, deleted = true_path(self._host, pid, (name,), status)
         except BaseException:
             os.close(fd)
             raise
