@@ -149,6 +149,13 @@ CONDITIONS: dict[str, Condition] = {
         capabilities=("CAP_SYS_PTRACE",),
         remedy=_REFUSED,
     ),
+    "executables": Condition(
+        name="process-access",
+        means="which programs those processes run is not seen",
+        hides=LOOKING,
+        capabilities=("CAP_SYS_PTRACE",),
+        remedy=_REFUSED,
+    ),
     "descriptors": Condition(
         name="descriptor-access",
         means="which key and certificate files those processes hold open is not seen",

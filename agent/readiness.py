@@ -16,7 +16,7 @@ from agent.conditions import COMMANDS, Condition
 from agent.model.status import Command, Missing, Own, Works
 from agent.procfs.status import Privileges
 from agent.remedies import Place, grant
-from agent.trials import Attempt
+from agent.trials import LAYER, Attempt
 
 _RANK: dict[Works, int] = {"not": 0, "partly": 1, "fully": 2}
 # The wider one that stands for it (capabilities(7)).
@@ -84,7 +84,7 @@ def _failed(tried: Mapping[str, Attempt]) -> Iterable[tuple[Condition, Attempt]]
         if attempt.failure is None:
             continue
         condition = conditions.of(key, tried)
-        if condition is not None and (condition.after is None or tried[condition.after].failure is None):
+        if condition is not None:
             yield condition, attempt
 
 
@@ -116,4 +116,11 @@ def notes(own: Own, tried: Mapping[str, Attempt]) -> list[str]:
     slow = tried["procmap_query"].failure
     if slow is not None:
         found.append(f"{slow}: pages of processes are read as text, which is slower and sees the same")
+    unheld = [
+        f"{key.removeprefix(LAYER)} ({attempt.failure})"
+        for key, attempt in tried.items()
+        if key.startswith(LAYER) and attempt.failure is not None
+    ]
+    if unheld:
+        found.append(f"these do not hold the process that reads found files: {', '.join(unheld)}")
     return found

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How is a capability given to this process? By commands and unit lines that fit where it stands.
 
-Never by setcap(8): a program that gains privileges by its file is not dumpable and drops LD_LIBRARY_PATH, and
-so the one-file program, which finds its own file through /proc and its libraries by that variable, cannot
-start. Ambient capabilities (capabilities(7)) reach both of its processes.
+Never by setcap(8). A program that gains capabilities by its file is not dumpable, so that the one file, whose
+second process asks /proc for the executable of the first, does not start unless CAP_SYS_PTRACE is among them;
+and it drops LD_LIBRARY_PATH, by which the one file finds its own libraries, so that it uses the host's.
+Besides, every user could run it. Ambient capabilities (capabilities(7)) have none of this.
 """
 
 from __future__ import annotations
@@ -68,5 +69,5 @@ def all_at_once(capabilities: list[str], held: Privileges, place: Place) -> list
     )
     return [
         f"all of these for one run, and no root: {once}",
-        f"not by setcap: {PROGRAM} is one file that unpacks itself, and cannot start with file capabilities",
+        f"not by setcap: {PROGRAM} unpacks itself, and would not start, or use libraries not its own",
     ]

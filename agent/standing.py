@@ -33,7 +33,7 @@ def configuration(path: str | None) -> tuple[config.Config | None, Configuration
     is_there = os.path.lexists(place)
     try:
         return config.load(None, None, path), Configuration(path=place, is_there=is_there, problem=None)
-    except errors.ConfigError as error:
+    except (errors.ConfigError, errors.UsageError) as error:
         return None, Configuration(path=place, is_there=is_there, problem=str(error))
 
 

@@ -62,8 +62,11 @@ def attempts(host: Host) -> dict[str, Attempt]:
         **_try_kernel(host),
         **_try_sandbox(),
         "listing": _try("list every process", lambda: _list_all(host, pids)),
-        "maps": _open_each(host, others, "maps"),
-        "descriptors": _open_each(host, others, "fd"),
+        "maps": _each(host, others, "open /proc/PID/maps", lambda pid: _open(host, f"/proc/{pid}/maps")),
+        "executables": _each(
+            host, others, "read /proc/PID/exe", lambda pid: host.read_link(f"/proc/{pid}/exe")
+        ),
+        "descriptors": _each(host, others, "open /proc/PID/fd", lambda pid: _open(host, f"/proc/{pid}/fd")),
         "map_files": _try("open a mapped file by its mapping", lambda: _open_mapped(host)),
         "procmap_query": _try("ask for a mapping with PROCMAP_QUERY", lambda: _query(host)),
         **_walk_places(host),
@@ -126,21 +129,18 @@ def _has_memory(host: Host, pid: int) -> bool:
     return stat is not None and not stat.is_kernel_thread and not stat.has_ended
 
 
-def _open_each(host: Host, pids: Sequence[int], page: str) -> Attempt:
-    """Open one page of every process."""
-    refusals: list[errors.HostError] = []
-    tried = 0
+def _each(host: Host, pids: Sequence[int], what: str, look: Callable[[int], object]) -> Attempt:
+    """Look at one page of every process."""
+    refusals: list[tuple[SkipReason, str]] = []
+    gone = 0
     for pid in pids:
         try:
-            with host.open(f"/proc/{pid}/{page}"):
-                tried += 1
+            look(pid)
         except errors.VanishedError:
-            continue
+            gone += 1
         except errors.HostError as error:
-            tried += 1
-            refusals.append(error)
-    whys = [(error.skip, str(error).rpartition(": ")[2]) for error in refusals]
-    return _counted(f"open /proc/PID/{page} of every process", tried, whys)
+            refusals.append((error.skip, str(error).rpartition(": ")[2]))
+    return _counted(f"{what} of every process", len(pids) - gone, refusals)
 
 
 def _counted(what: str, tried: int, refusals: Sequence[tuple[SkipReason, str]]) -> Attempt:
