@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import certificate_files, discover, errors, sandbox_wire, scanners
+from agent import certificate_files, discover, errors, reader, sandbox_wire, scanners
 from agent import sandbox as sandbox_module
 from agent.host import Host
 from agent.model import canonical
@@ -358,7 +358,7 @@ def test_an_answer_has_a_size(sandbox: Sandbox, fd: int) -> None:
 
 def test_answers_together_have_a_size(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixty-four answers are held at once, by the process that holds the privilege."""
-    monkeypatch.setattr(sandbox_module, "_ANSWERS_BYTES_MAX", 100)
+    monkeypatch.setattr(reader, "_ANSWERS_BYTES_MAX", 100)
     with Sandbox() as sandbox:
         answers = sandbox.parse(readers.giant, named(fd, *"abcdefghi"))
 
