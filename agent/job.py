@@ -81,6 +81,8 @@ def _work(
         os.setpgid(0, 0)
         for number in blocked:
             signal.signal(number, signal.SIG_DFL)
+        # And in the background of that terminal a word to people must not stop us (tty_ioctl(4)).
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         # A core would put the host's key, and bytes of its files, on the disk.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -23,7 +23,9 @@ from agent import errors, output
 
 # The agent's own, in memory, so that nothing of it outlives the machine's run.
 ROOT_DIRECTORY = "/run/cryptofleet/agent"
-_ROOT_NAME = "lock"
+# Another directory that is the user's alone, where that one cannot be: whoever shares a host shares it.
+DIRECTORY_ENV = "CRYPTOFLEET_RUN"
+_NAME = "lock"
 _USER_NAME = "cryptofleet-agent.lock"
 _POLL_S = 0.2
 _COMMAND_BYTES_MAX = 200
@@ -125,11 +127,10 @@ def _attempt() -> int | None:
 
 def _open(flags: int) -> int:
     """The lock's file. Raises OSError, with the place as its filename, where there can be none."""
-    is_root = os.geteuid() == 0
-    place = ROOT_DIRECTORY if is_root else os.environ.get("XDG_RUNTIME_DIR", "")
+    place, name = _place()
     if not place.startswith("/"):
         raise FileNotFoundError(errno.ENOENT, "not set", "XDG_RUNTIME_DIR")
-    if is_root and flags & os.O_CREAT:
+    if name == _NAME and flags & os.O_CREAT:
         for directory, mode in ((os.path.dirname(place), 0o755), (place, 0o700)):
             with suppress(FileExistsError):
                 os.mkdir(directory, mode)
@@ -138,10 +139,19 @@ def _open(flags: int) -> int:
         found = os.fstat(directory_fd)
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise PermissionError(errno.EPERM, "others may enter it; make it 0700 and ours", place)
-        name = _ROOT_NAME if is_root else _USER_NAME
         return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
     finally:
         os.close(directory_fd)
+
+
+def _place() -> tuple[str, str]:
+    """The directory, and the file's name in it."""
+    if asked := os.environ.get(DIRECTORY_ENV):
+        return asked, _NAME
+    if os.geteuid() == 0:
+        return ROOT_DIRECTORY, _NAME
+    # It is its user's alone (pam_systemd(8)), and has other programs' files in it.
+    return os.environ.get("XDG_RUNTIME_DIR", ""), _USER_NAME
 
 
 def _holder(fd: int) -> Holder | None:

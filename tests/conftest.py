@@ -31,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(not_root)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_lock(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Scans of this test run wait for one another, and not for those of others on this machine."""
+    os.environ["CRYPTOFLEET_RUN"] = str(tmp_path_factory.mktemp("run"))
+
+
 @pytest.fixture(scope="session")
 def house() -> Path:
     """The root of this checkout."""

@@ -32,6 +32,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Switch and lock of the test's own."""
     monkeypatch.setattr(guest, "KILL_SWITCH", str(tmp_path / "disabled"))
     monkeypatch.setattr(lock, "ROOT_DIRECTORY", str(tmp_path / "run" / "agent"))
+    monkeypatch.delenv(lock.DIRECTORY_ENV, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "user"))
     for name in ("run", "user"):
         (tmp_path / name).mkdir(mode=0o700)
@@ -228,6 +229,15 @@ def test_a_read_only_run_directory_is_said_and_the_scan_goes_on(places: Path) ->
     assert done.stdout.splitlines()[-1] == "holds", done.stderr
     assert "there is no lock" in done.stdout
     assert "read-only file system" in done.stdout
+
+
+def test_another_place_for_the_lock_can_be_named(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /run cannot be written to. It has to be as private, and then is no one else's lock."""
+    with another():
+        monkeypatch.setenv(lock.DIRECTORY_ENV, str(places / "own"))
+        with guest.admit(exclusive=True, wait_s=0):
+            assert (places / "own").stat().st_mode & 0o077 == 0
+            assert (places / "own/lock").exists()
 
 
 def test_what_is_in_the_file_decides_nothing(places: Path) -> None:

@@ -31,12 +31,12 @@ from tests.agent.loopback import Authority, Reply, Request, Server, serving
 ROUND = """
 import os, signal, sys
 import msgspec
-from agent import config, document, guest, lock, observe, rounds, sandbox
+from agent import config, document, guest, observe, rounds
 from agent.model import asset, inventory, location
 from agent.scanners import Scan
 
 state_dir, page, place, before = sys.argv[1:5]
-guest.KILL_SWITCH, lock.ROOT_DIRECTORY = place + "/disabled", place + "/lock"
+guest.KILL_SWITCH = place + "/disabled"
 rounds._LOCK_S = 0
 
 def window(host, window_s, is_unwanted):
@@ -58,9 +58,7 @@ print(msgspec.json.encode(report).decode())
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Switch and lock of the test's own."""
     monkeypatch.setattr(guest, "KILL_SWITCH", str(tmp_path / "disabled"))
-    monkeypatch.setattr(lock, "ROOT_DIRECTORY", str(tmp_path / "lock"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "user"))
-    (tmp_path / "user").mkdir(mode=0o700)
+    monkeypatch.setenv(lock.DIRECTORY_ENV, str(tmp_path / "lock"))
     return tmp_path
 
 

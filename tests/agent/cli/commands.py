@@ -41,7 +41,8 @@ def run(
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
     }
-    given |= {"timeout": 120, "env": ENVIRONMENT | (env or {})} | options
+    own_lock = {name: place for name, place in os.environ.items() if name == "CRYPTOFLEET_RUN"}
+    given |= {"timeout": 120, "env": ENVIRONMENT | own_lock | (env or {})} | options
     done: Done = subprocess.run([*prefix, *agent, *words], check=False, **given)
     return done
 
