@@ -187,22 +187,26 @@ def _walk_places(host: Host) -> dict[str, Attempt]:
         if reason != "vanished":
             skipped.append((reason, text(redaction.path(path))))
 
-    tried = 0
+    readable = 0
     try:
         walker = Walker(host, skip, NAMES_MAX)
         for place in places(host):
             for file in walker.walk(place.path, depth_max=place.depth_max, leave=is_left_out):
-                if isinstance(file, File):
-                    tried += 1
-                    if not os.access(file.path, os.R_OK, effective_ids=True):
-                        skip("denied", file.path)
+                if not isinstance(file, File):
+                    continue
+                if os.access(file.path, os.R_OK, effective_ids=True):
+                    readable += 1
+                else:
+                    skip("denied", file.path)
     except errors.HostError as error:
         skipped.append((error.skip, str(error)))
     foreign = [path for reason, path in skipped if reason == "network_fs"]
     cut = [path for reason, path in skipped if reason == "budget"]
     refusals = [one for one in skipped if one[0] not in ("network_fs", "budget")]
     return {
-        "places": _counted("read the files where certificates are looked for", tried, refusals),
+        "places": _counted(
+            "read the files where certificates are looked for", readable + len(refusals), refusals
+        ),
         "network": Attempt("meet no network file system there", ", ".join(foreign) or None),
         "names": Attempt(f"ask about all of them, up to {NAMES_MAX} names", cut[0] if cut else None),
     }
