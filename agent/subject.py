@@ -144,7 +144,7 @@ def is_alive(host: Host, subject: Subject) -> bool:
 def start_ns(host: Host, start_ticks: int) -> int:
     """When a process began, in nanoseconds since 1970 UTC by the wall clock of now.
 
-    Ticks of 10 ms are all that /proc tells, so the answer is rounded to them: asked twice, it is the same.
+    Ticks of 10 ms are all that /proc tells, so the answer is rounded to them, and two answers are alike.
     """
     since_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - start_ticks * 1_000_000_000 // _TICKS_PER_S
     tick_ns = 1_000_000_000 // _TICKS_PER_S
