@@ -20,7 +20,9 @@ from agent.file_kind import FileKind
 from agent.host import Host
 from agent.kernel.probes import Event
 from agent.kernel.probes.file_open import FileOpen
+from agent.kernel.probes.lib_load import LibLoad
 from agent.kernel.probes.process_exec import ProcessExec
+from agent.loaded import LoadedLibrary
 from agent.procfs.cgroup import Placement
 from agent.redact import Redaction
 
@@ -64,6 +66,7 @@ class Printer:
         *,
         placement: Callable[[Event], Placement],
         file_kind: Callable[[FileOpen], FileKind],
+        library: Callable[[LibLoad], LoadedLibrary | None],
     ) -> None:
         """Make ready.
 
@@ -72,26 +75,31 @@ class Printer:
             redaction: what the reader may not see.
             placement: unit and container of an event's process.
             file_kind: what the file is that an event tells of.
+            library: the same for a loaded library; None for one that is none of cryptography.
         """
         self._host = host
         self._redaction = redaction
         self._placement = placement
         self._file_kind = file_kind
+        self._library = library
 
-    def document(self, event: Event) -> dict[str, Any]:
-        """The event as it is printed."""
+    def document(self, event: Event) -> dict[str, Any] | None:
+        """The event as it is printed; None for one that has nothing to do with cryptography."""
         kind, fields = _shape(type(event))
         known: dict[str, Any] = {
             name: value for name, default in fields if (value := getattr(event, name)) != default
         }
         known["event_type"] = kind
         if isinstance(event, FileOpen):
-            found = self._file_kind(event)
-            known["file_type"] = found.file_type
-            if found.kind is not None:
-                known["file_kind"] = found.kind
+            known |= _file_words(self._file_kind(event))
+        elif isinstance(event, LibLoad):
+            found = self._library(event)
+            if found is None:
+                return None
+            known |= _library_words(found)
         elif isinstance(event, ProcessExec):
-            known["cmdline"] = redact_command(masked(event.argv, is_cut=event.truncated), self._redaction)
+            words = masked(event.argv, is_cut=event.truncated)
+            known["cmdline"] = redact_command(words, self._redaction)
         self._redact(known)
         document = {key: known.pop(key, getattr(event, key, None)) for key in _ALWAYS + _KNOWN.get(kind, ())}
         document |= known
@@ -110,6 +118,21 @@ class Printer:
         if known.get("file") != raw:
             # `../alice/x` names whom the path no longer does.
             known.pop("file_raw", None)
+
+
+def _file_words(kind: FileKind) -> dict[str, str]:
+    words: dict[str, str] = {"file_type": kind.file_type}
+    return words if kind.kind is None else words | {"file_kind": kind.kind}
+
+
+def _library_words(library: LoadedLibrary) -> dict[str, Any]:
+    """What its bytes say; its name where they could not be read, and that this is so."""
+    words: dict[str, Any] = {"library_name": library.name, "library_family": library.family}
+    if library.version is not None:
+        words["library_version"] = library.version
+    if library.embedded:
+        words["embedded"] = True
+    return words | {"known_by": library.by}
 
 
 def redact_command(words: str, redaction: Redaction) -> str:

@@ -19,6 +19,7 @@ from agent.kernel.fold import Observation, fold
 from agent.kernel.monitor import Window, open_window
 from agent.kernel.probes import DELETED, Event
 from agent.kernel.probes.file_open import FileOpen
+from agent.kernel.probes.lib_load import FileIdentity
 from agent.kernel.source import ProbeStats
 from agent.model.asset import FileUse
 from agent.model.inventory import Entry
@@ -70,6 +71,10 @@ class Watch:
     def stats(self) -> tuple[ProbeStats, ...]:
         """One account for each probe at work; final once `scan` has ended."""
         return self._window.stats()
+
+    def disregard(self, file: FileIdentity) -> None:
+        """Have no more loads of a file reported, until it changes."""
+        self._window.disregard(file)
 
     def placement(self, event: Event) -> Placement:
         """The unit and container of the process that an event tells of."""

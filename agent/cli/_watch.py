@@ -10,9 +10,11 @@ import argparse
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
 
 from agent import cli, errors, events, formats, guest, memory, observe, sandbox
 from agent.classify import FileTypes
@@ -20,6 +22,7 @@ from agent.collect import today
 from agent.host import Host
 from agent.kernel.probes import Event
 from agent.kernel.source import ProbeStats
+from agent.loaded import Loaded
 from agent.redact import People, Printed, Redaction, Truth
 from agent.scanners import Scan
 from agent.selection import Selection
@@ -31,10 +34,12 @@ _PATIENCE_S = 1.0
 
 
 class Stop:
-    """Whether somebody wants it to end: by Ctrl-C, SIGTERM, or because the terminal has gone."""
+    """Whether it shall end: by Ctrl-C or SIGTERM, or because the terminal or the reader has gone."""
 
     def __init__(self) -> None:
         self.is_set = False
+        self.is_unread = False
+        """Nobody reads what is printed any more; to end then is no failure, and nothing to talk about."""
         self._since_s = 0.0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -44,6 +49,18 @@ class Stop:
             raise KeyboardInterrupt
         if not self.is_set:
             self.is_set, self._since_s = True, now_s
+
+
+class _Seen(NamedTuple):
+    """What a watch leaves."""
+
+    scan: Scan
+    """What file opens fold into."""
+    stats: tuple[ProbeStats, ...]
+    refused: dict[str, str]
+    """What could not be attached, and why."""
+    shown: Counter[str]
+    """How many events were shown, by type."""
 
 
 @contextmanager
@@ -65,6 +82,15 @@ def _signals(stop: Stop, output: Output) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _reader(stop: Stop) -> Iterator[None]:
+    """While in it, a reader that goes ends the watch."""
+    try:
+        yield
+    except BrokenPipeError:
+        stop.is_unread = True
+
+
 def run(args: argparse.Namespace, probes: Iterable[str]) -> int:
     """Watch by these probes until the time is over or somebody ends it.
 
@@ -83,12 +109,12 @@ def run(args: argparse.Namespace, probes: Iterable[str]) -> int:
     output = Output(formats.stream(args.format), args.output, is_empty=args.overwrite)
     stop = Stop()
     with _signals(stop, output), sandbox.open_host() as host, guest.admit(exclusive=False):
-        scan, stats, refused = _watch(args, host, selection, wanted, output, stop)
-        if not args.quiet:
-            cli.say(_account(stats))
+        seen = _watch(args, host, selection, wanted, output, stop)
+        if not args.quiet and not stop.is_unread:
+            cli.say(_account(seen))
         if state_dir is not None:
-            _remember(state_dir, host, scan)
-    is_partial = bool(refused) or any(one.unseen or one.refused for one in stats)
+            _remember(state_dir, host, seen.scan)
+    is_partial = bool(seen.refused) or any(one.unseen or one.refused for one in seen.stats)
     return errors.EXIT_PARTIAL if args.strict and is_partial else errors.EXIT_COMPLETE
 
 
@@ -104,6 +130,32 @@ def _wanted(probes: Iterable[str], selection: Selection) -> tuple[str, ...]:
     return tuple(sorted(wanted))
 
 
+class _Show:
+    """Shows what was asked for, and counts it by type."""
+
+    def __init__(self, selection: Selection, printer: events.Printer, output: Output, stop: Stop) -> None:
+        self.counts: Counter[str] = Counter()
+        self._selection = selection
+        self._printer = printer
+        self._output = output
+        self._stop = stop
+
+    def __call__(self, event: Event) -> None:
+        """One event."""
+        if self._stop.is_unread or not self._selection.matches(
+            pid=event.pid,
+            process=event.process,
+            library=getattr(event, "library", None),
+            file=getattr(event, "file", None),
+        ):
+            return
+        document = self._printer.document(event)
+        if document is not None:
+            with _reader(self._stop):
+                self._output.show(document)
+            self.counts[document["event_type"]] += 1
+
+
 def _watch(
     args: argparse.Namespace,
     host: Host,
@@ -111,38 +163,37 @@ def _watch(
     wanted: tuple[str, ...],
     output: Output,
     stop: Stop,
-) -> tuple[Scan, tuple[ProbeStats, ...], dict[str, str]]:
-    """The window: what file opens fold into, each probe's account, and the probes that were refused."""
+) -> _Seen:
+    """The window, from the first event to the account."""
     redaction: Redaction = Truth() if args.no_redact else Printed(People.of(host))
 
     def is_over() -> bool:
         complaint = output.reopen_if_asked()
         if complaint:
             cli.say(complaint)
-        return stop.is_set or output.is_reader_gone()
+        if output.is_reader_gone():
+            stop.is_unread = True
+        return stop.is_set or stop.is_unread
 
     with observe.open_watch(
         host, args.duration or None, is_folding=False, probes=wanted, pid=args.pid,
         is_following=args.follow_children,
     ) as watch:  # fmt: skip
         watch.stop_when(is_over)
-        printer = events.Printer(host, redaction, placement=watch.placement, file_kind=FileTypes(host).of)
-
-        def show(event: Event) -> None:
-            if selection.matches(
-                pid=event.pid,
-                process=event.process,
-                library=getattr(event, "library", None),
-                file=getattr(event, "file", None),
-            ):
-                output.show(printer.document(event))
-
+        printer = events.Printer(
+            host, redaction, placement=watch.placement, file_kind=FileTypes(host).of,
+            library=Loaded(host, watch.disregard).of,
+        )  # fmt: skip
+        show = _Show(selection, printer, output, stop)
         if not args.quiet:
             _announce(args, watch, wanted)
-        output.begin()
+        with _reader(stop):
+            output.begin()
         scan = watch.scan(show)
-        output.end()
-        return scan, watch.stats(), watch.refused
+        if not stop.is_unread:
+            with _reader(stop):
+                output.end()
+        return _Seen(scan, watch.stats(), watch.refused, show.counts)
 
 
 def _announce(args: argparse.Namespace, watch: observe.Watch, wanted: tuple[str, ...]) -> None:
@@ -163,10 +214,16 @@ def _announce(args: argparse.Namespace, watch: observe.Watch, wanted: tuple[str,
     cli.say(f"shown is what matches all of: {', '.join(given)}" if given else "everything is shown")
 
 
-def _account(stats: Iterable[ProbeStats]) -> str:
-    """One line: what was seen, what was lost, by which method."""
-    told = [f"{one.probe}: {one.delivered} seen, {one.unseen} lost" for one in stats]
-    methods = sorted({one.rung for one in stats})
+def _account(seen: _Seen) -> str:
+    """One line: what was shown of how much, what was lost, by which method.
+
+    Of loads nearly all are none of cryptography: they are looked at and not shown.
+    """
+    told = [
+        f"{one.probe}: {seen.shown[one.probe]} shown of {one.delivered}, {one.unseen} lost"
+        for one in seen.stats
+    ]
+    methods = sorted({one.rung for one in seen.stats})
     return "; ".join([*told, f"method: {', '.join(methods)}"])
 
 

@@ -63,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
     if not os.path.isdir(args.root):
         raise errors.UsageError(f"{args.root} is no directory")
     tell = _say_nothing if args.quiet else cli.say
-    with sandbox.open_host(args.root) as host, guest.admit(exclusive=True, tell=tell):
+    # The lock is this host's; a directory may be a disk of another one.
+    is_here = args.root == "/"
+    with sandbox.open_host(args.root) as host, guest.admit(exclusive=is_here, tell=tell):
         outcomes = supervise.run_scanners(host, chosen)
         redaction: Redaction = Truth() if args.no_redact else Printed(People.of(host))
         draft = document.compose(host, outcomes, redaction)

@@ -17,6 +17,7 @@ from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.probes.lib_load import FileIdentity, LibLoad
 from agent.kernel.probes.process_exec import Argv, ProcessExec
 from agent.kernel.probes.process_exit import ProcessExit
+from agent.loaded import LoadedLibrary
 from agent.procfs.cgroup import Placement
 from agent.redact import People, Printed, Redaction, Truth
 from tests.agent.fake_host import FakeHost
@@ -66,15 +67,33 @@ def host(tmp_path: Path) -> FakeHost:
     return FakeHost(tmp_path / "web")
 
 
+OPENSSL = LoadedLibrary(
+    family="openssl", name="libssl", soname="libssl.so.3", version="3.0.19", build_id="00", by="content"
+)
+
+
+class Printer(events.Printer):
+    """One that shows everything."""
+
+    def document(self, event: Event) -> dict[str, Any]:
+        document = super().document(event)
+        assert document is not None
+        return document
+
+
 def printer(
     host: FakeHost,
     redaction: Redaction,
     *,
     placement: Placement = Placement(unit="nginx.service"),  # noqa: B008 - it is frozen
     kind: FileKind = CERTIFICATE,
-) -> events.Printer:
+    library: LoadedLibrary | None = OPENSSL,
+) -> Printer:
     """One for that reader."""
-    return events.Printer(host.host, redaction, placement=lambda _: placement, file_kind=lambda _: kind)
+    return Printer(
+        host.host, redaction,
+        placement=lambda _: placement, file_kind=lambda _: kind, library=lambda _: library,
+    )  # fmt: skip
 
 
 def test_an_open_has_the_documented_keys_first(host: FakeHost) -> None:
@@ -99,9 +118,41 @@ def test_a_load_has_the_documented_keys_first(host: FakeHost) -> None:
         ("uid", 1000), ("process", "nginx"), ("exe", "/usr/sbin/nginx"),
         ("library", "/usr/lib/libssl.so.3"), ("library_name", "libssl"),
     ]  # fmt: skip
-    assert set(document) - set(list(document)[:8]) == {"tid", "gid", "unit", "user"}
-    assert "file" not in document
+    assert list(document.items())[8:] == [
+        ("tid", 1235), ("gid", 100), ("library_family", "openssl"), ("library_version", "3.0.19"),
+        ("known_by", "content"), ("unit", "nginx.service"), ("user", "alice"),
+    ]  # fmt: skip
     assert printer(host, Truth()).document(loaded(deleted=True))["deleted"] is True
+
+
+def test_a_library_is_called_what_its_bytes_are(host: FakeHost) -> None:
+    """A copy by another name, and one that is linked into a module; the path is the file's own."""
+    inside = LoadedLibrary(
+        family="openssl",
+        name="libcrypto",
+        soname=None,
+        version=None,
+        build_id=None,
+        embedded=True,
+        by="content",
+    )
+
+    document = printer(host, Truth(), library=inside).document(loaded(library="/opt/x.so", library_name="x"))
+
+    assert (document["library"], document["library_name"]) == ("/opt/x.so", "libcrypto")
+    assert document["embedded"] is True
+    assert "library_version" not in document
+
+
+def test_a_file_that_is_no_library_of_cryptography_is_not_shown(host: FakeHost) -> None:
+    """Every program loads the C library."""
+    nothing = events.Printer(
+        host.host, Truth(),
+        placement=lambda _: Placement(), file_kind=lambda _: CERTIFICATE, library=lambda _: None,
+    )  # fmt: skip
+
+    assert nothing.document(loaded(library="/usr/lib/libc.so.6", library_name="libc")) is None
+    assert nothing.document(opened()) is not None
 
 
 def test_a_start_has_the_documented_keys_first(host: FakeHost) -> None:
