@@ -37,6 +37,7 @@ ENVIRONMENT = {
     config.STATE_ENV: "The agent's own directory.",
     "CRYPTOFLEET_AGENT_NAME": "Any setting: collector.url is CRYPTOFLEET_AGENT_COLLECTOR_URL.",
     enrolment.TOKEN_ENV: "The enrolment token, for enroll.",
+    lock.DIRECTORY_ENV: "Another directory for that lock.",
     "TMPDIR": "Where the one file unpacks itself while it runs; a place that is not mounted noexec.",
 }
 # What an option's value is, by its name in help.

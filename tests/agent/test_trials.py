@@ -74,7 +74,7 @@ def test_files_are_asked_for_as_the_kernel_decides() -> None:
 
 
 def test_no_file_of_the_host_is_opened_and_nothing_is_written(tmp_path: Path) -> None:
-    """access(2) asks without opening: no watch on a private key cries because somebody asked how things stand."""
+    """access(2) asks without opening: no watch on a private key cries because somebody asked."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     log = tmp_path / "calls"

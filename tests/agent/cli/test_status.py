@@ -16,12 +16,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agent import conditions, errors, last_post, lock, spool
+from agent import cli, conditions, discover, errors, last_post, lock, scanners, spool
 from agent.identity import ensure_key
+from agent.kernel import probes
 from agent.model import status as model
 from agent.procfs.status import CAPABILITIES
 from agent.state import StateDirectory
-from tests.agent.cli.commands import ALONE, AS_NOBODY, Done, may_be_nobody, run, said
+from tests.agent.cli.commands import ALONE, AS_NOBODY, Done, jq, may_be_nobody, run, said
 from tests.agent.given import draft, enrolled
 
 # A process of root's beside the one that is run, with cryptography in it: something that may be refused.
@@ -362,3 +363,24 @@ def test_every_missing_thing_has_a_reason_a_meaning_and_a_remedy() -> None:
 
     for one in status(prefix=AS_NOBODY)["missing"]:
         assert all(one[key] and all(one[key]) for key in ("why", "means", "remedy", "commands"))
+
+
+def test_the_readme_s_lines_are_understood_and_its_table_names_what_scanners_need(house: Path) -> None:
+    """People copy them."""
+    may_be_nobody()
+    readme = (house / "agent" / "README.md").read_text()
+    lines = re.findall(r"^    (fleet-agent .*)$", readme, re.MULTILINE)
+    wanted = {need for module in discover.plugins(scanners).values() for need in module.SPEC.needs}
+    wanted |= {need for module in discover.plugins(probes).values() for need in module.SPEC.needs}
+
+    assert wanted
+    assert {name for name in wanted if name not in readme} == set()
+    assert lines
+    for line in lines:
+        for part in re.split(r"\|\|?", line):
+            words = part.split()
+            if words[0] == "fleet-agent":
+                assert callable(cli.build_parser(words[1:]).parse_args(words[1:]).run)
+    recipe = next(line for line in lines if "jq" in line).partition("jq -r ")[2].strip("'")
+    document = json.dumps(status(prefix=AS_NOBODY))
+    assert "CAP_BPF: run it as root: sudo fleet-agent ...\n" in jq(recipe, document.encode(), "-r")
