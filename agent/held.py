@@ -55,10 +55,9 @@ class Looks:
 
     @property
     def hidden(self) -> dict[str, int]:
-        """How many things were not looked at, by the reason; what vanished was no hiding."""
-        return {
-            reason: count for reason, count in sorted(self._scan.skipped.items()) if reason != "malformed"
-        }
+        """How many things were not looked at, by the reason. What vanished or is malformed is not hidden."""
+        seen = ("vanished", "malformed")
+        return {reason: count for reason, count in sorted(self._scan.skipped.items()) if reason not in seen}
 
     def at(self, pid: int) -> Held:
         """What the process with that number has; nothing where it has gone."""
