@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agent import errors
 from agent.elf import read_elf
-from agent.recognise import Recognised, recognise
+from agent.parsing import InProcess, Opened
+from agent.recognise import Examined, Recognised, examine, recognise
 from tests.agent.elf_files import BUILD_ID, elf_file
 
 LIBRARIES = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu"
@@ -67,6 +71,19 @@ def told_of(path: Path) -> Recognised | None:
         ("libssh.so.4", "libssh", "libssh"),
         ("libssh2.so.1", "libssh2", "libssh2"),
         ("libp11-kit.so.0", "p11-kit", "libp11-kit"),
+        ("p11-kit-trust.so", "p11-kit", "p11-kit-trust"),
+        ("libcrypto++.so.8", "cryptopp", "libcryptopp"),
+        ("libcryptopp.so.8", "cryptopp", "libcryptopp"),
+        ("libssh-gcrypt.so.4", "libssh", "libssh"),
+        ("libgssglue.so.1", "gssglue", "libgssglue"),
+        ("libgssapi.so.3", "heimdal", "libgssapi"),
+        ("libmbedcrypto-130976e3.so.7", "mbedtls", "libmbedcrypto"),
+        ("libtfpsacrypto.so.0", "mbedtls", "libmbedcrypto"),
+        ("liboqs.so.7", "liboqs", "liboqs"),
+        ("libs2n.so.1", "s2n", "libs2n"),
+        ("librustls.so.0.15", "rustls", "librustls"),
+        ("libtomcrypt.so.1", "libtomcrypt", "libtomcrypt"),
+        ("libbearssl.so.0", "bearssl", "libbearssl"),
     ],
 )
 def test_a_soname_tells_the_family(soname: str, family: str, name: str) -> None:
@@ -75,6 +92,7 @@ def test_a_soname_tells_the_family(soname: str, family: str, name: str) -> None:
 
     assert found is not None
     assert (found.family, found.name, found.soname, found.build_id) == (family, name, soname, BUILD_ID)
+    assert not found.embedded
 
 
 @pytest.mark.parametrize(
@@ -117,12 +135,121 @@ def test_without_a_soname_the_exports_tell(export: str, family: str, name: str) 
     assert (found.family, found.name, found.soname) == (family, name, None)
 
 
-def test_under_another_soname_the_exports_tell_and_its_own_name_stays() -> None:
-    """A vendor's HSM module, or OpenSSL built under a new name."""
+def test_a_module_under_another_soname_keeps_its_own_name() -> None:
+    """A vendor's HSM module is what it is, whatever it is called."""
     found = told(elf_file("libvendorhsm.so.2", exports=["C_GetFunctionList"]))
 
     assert found is not None
     assert (found.family, found.name, found.soname) == ("pkcs11", "libvendorhsm", "libvendorhsm.so.2")
+    assert not found.embedded
+
+
+@pytest.mark.parametrize(
+    ("soname", "imports"),
+    [
+        ("libparquet.so.2600", []),
+        (None, ["PyInit__sodium"]),
+        (None, ["JNI_OnLoad"]),
+        (None, ["napi_register_module_v1"]),
+    ],
+)
+def test_what_exports_a_library_and_is_something_else_has_it_inside(
+    soname: str | None, imports: list[str]
+) -> None:
+    """Arrow's library exports the OpenSSL that it was linked with; modules of languages do so too."""
+    found = told(elf_file(soname, exports=["sodium_init"], imports=imports))
+
+    assert found is not None
+    assert (found.family, found.name, found.soname, found.embedded) == (
+        "libsodium",
+        "libsodium",
+        soname,
+        True,
+    )
+
+
+def test_what_stands_between_a_library_and_its_users_is_neither() -> None:
+    """A file that is preloaded to watch calls exports them, and is linked with who answers them."""
+    assert told(elf_file("libwatch.so", exports=["SSL_CTX_new"], needed=["libssl.so.3"])) is None
+    # And libssl is not linked with libssl, but with libcrypto.
+    assert told(elf_file(None, exports=["SSL_CTX_new"], needed=["libcrypto.so.3"])) is not None
+
+
+@pytest.mark.parametrize(
+    ("soname", "exports", "family", "name"),
+    [
+        ("libcrypto.so", ["BORINGSSL_self_test", "EVP_EncryptInit_ex"], "boringssl", "libcrypto"),
+        ("libssl.so", ["SSL_CTX_set_grease_enabled", "SSL_CTX_new"], "boringssl", "libssl"),
+        ("libcrypto.so", ["awslc_version_string", "BORINGSSL_self_test"], "aws-lc", "libcrypto"),
+        ("libssl.so", ["SSL_to_bytes", "SSL_CTX_set_grease_enabled"], "aws-lc", "libssl"),
+        ("libcrypto-awslc.so", ["awslc_api_version_num"], "aws-lc", "libcrypto"),
+        (None, ["BORINGSSL_self_test", "EVP_EncryptInit_ex"], "boringssl", "libcrypto"),
+        ("libcrypto.so.3", ["BORINGSSL_self_test", "EVP_EncryptInit_ex"], "openssl", "libcrypto"),
+        ("libssl.so", ["SSL_CTX_new"], "openssl", "libssl"),
+    ],
+)
+def test_forks_under_openssls_own_name_are_told_by_what_only_they_export(
+    soname: str | None, exports: list[str], family: str, name: str
+) -> None:
+    """Their SONAMEs have no number, as OpenSSL's always have, and they state no version in OpenSSL's form."""
+    found = told(elf_file(soname, exports=exports))
+
+    assert found is not None
+    assert (found.family, found.name, found.embedded) == (family, name, False)
+
+
+def test_libtls_on_openssl_is_another_project() -> None:
+    """LibreTLS took LibreSSL's SONAME; what it is linked with tells."""
+    for needed, family in (("libssl.so.3", "libretls"), ("libssl.so.55", "libressl")):
+        found = told(elf_file("libtls.so.28", needed=["libc.so.6", needed]))
+
+        assert found is not None
+        assert (found.family, found.name) == (family, "libtls")
+
+
+@pytest.mark.parametrize(
+    ("words", "version"),
+    [
+        (
+            "64-Bit Server VM (17.0.15+6-Debian-1) for linux-amd64 JRE (17.0.15+6-Debian-1), built",
+            "17.0.15+6",
+        ),
+        ("64-Bit Server VM (25.0.3+9-LTS) for linux-amd64 JRE (25.0.3+9-LTS), built on", "25.0.3+9"),
+        ("64-Bit Server VM (25.392-b08) for linux-amd64 JRE (1.8.0_392-b08), built on", "1.8.0_392"),
+        ("JRE (build, unknown)", None),
+    ],
+)
+def test_a_jvm_holds_the_providers_of_its_jdk(words: str, version: str | None) -> None:
+    """They are Java, and no process runs them without this library."""
+    found = told(elf_file("libjvm.so", constants=b"\0" + words.encode() + b"\0"))
+
+    assert found is not None
+    assert (found.family, found.name, found.version, found.embedded) == ("jdk", "libjvm", version, True)
+
+
+@pytest.mark.parametrize("interpreter", [None, b"/lib64/ld-linux-x86-64.so.2"])
+@pytest.mark.parametrize("soname", [None, "libarrow.so.2600"])
+def test_what_a_file_holds_is_told_with_the_files_own_identity(
+    soname: str | None, interpreter: bytes | None
+) -> None:
+    """The build id and the SONAME are the file's; the family, the name and the version what is in it."""
+    inside = b"\0RSA Data Security, Inc. PKCS\0OpenSSL 3.5.7 9 Jun 2026\0"
+
+    found = told(elf_file(soname, constants=inside, code_bytes=200_000, interpreter=interpreter))
+
+    assert found is not None
+    assert (found.family, found.name, found.version) == ("openssl", "libcrypto", "3.5.7")
+    assert (found.soname, found.build_id, found.embedded) == (soname, BUILD_ID, True)
+
+
+def test_a_library_of_its_own_is_never_one_inside() -> None:
+    """OpenSSL's own library holds all that is looked for in others."""
+    inside = b"\0RSA Data Security, Inc. PKCS\0OpenSSL 3.5.7 9 Jun 2026\0"
+
+    found = told(elf_file("libcrypto.so.3", constants=inside, code_bytes=200_000))
+
+    assert found is not None
+    assert not found.embedded
 
 
 def test_a_program_that_exports_its_crypto_has_it_linked_in() -> None:
@@ -150,6 +277,8 @@ def test_names_that_are_no_text_are_escaped() -> None:
         ("libcrypto.so.1.1", "OpenSSL 1.1.1k  FIPS 25 Mar 2021", "openssl", "1.1.1k"),
         ("libcrypto.so", "OpenSSL 1.1.1 (compatible; BoringSSL)", "boringssl", None),
         ("libcrypto.so", "OpenSSL 1.1.1 (compatible; AWS-LC 1.29.0)", "aws-lc", "1.29.0"),
+        ("libcrypto.so", "BoringSSL", "boringssl", None),
+        ("libcrypto.so", "AWS-LC FIPS 3.0.0", "aws-lc", "3.0.0"),
         ("libcrypto.so.52", "LibreSSL 3.8.2", "libressl", "3.8.2"),
         ("libcrypto.so", "LibreSSL 3.8.2", "libressl", "3.8.2"),
         ("libcrypto.so.3", "OpenSSL CMS support", "openssl", None),
@@ -189,6 +318,61 @@ def test_the_search_for_a_version_ends_with_its_budget() -> None:
     assert found is not None
     assert found.version is None
     assert found.searched_bytes == 10_000
+
+
+def test_a_search_that_ends_with_its_budget_is_told(tmp_path: Path) -> None:
+    """A library without a version must not look like one that states none, nor a program like one without."""
+    path = tmp_path / "file"
+    inside = b"\0RSA Data Security, Inc. PKCS\0OpenSSL 3.5.7 9 Jun 2026\0"
+    for data in (
+        elf_file("libcrypto.so.3", constants=bytes(100_000) + b"OpenSSL 3.0.19 27 Jan 2026\0"),
+        elf_file(None, constants=bytes(100_000) + inside, code_bytes=200_000),
+    ):
+        path.write_bytes(data)
+        with path.open("rb") as file:
+            cut = examine(file.fileno(), str(path), 10_000)
+            whole = examine(file.fileno(), str(path))
+
+        assert (cut.is_cut, cut.searched_bytes) == (True, 10_000)
+        assert cut.library is None or cut.library.version is None
+        assert not whole.is_cut
+        assert whole.library is not None
+        assert whole.library.version is not None
+
+
+def test_a_library_without_a_build_id_is_hashed_where_that_is_asked(tmp_path: Path) -> None:
+    """Then nothing else tells two builds apart; and only then is a file read whole."""
+    path = tmp_path / "file"
+    for build_id, soname, limit, is_hashed in (
+        (None, "libssl.so.3", 1 << 20, True),
+        (None, "libssl.so.3", 100, False),
+        (None, "libssl.so.3", 0, False),
+        (BUILD_ID, "libssl.so.3", 1 << 20, False),
+        (None, "libc.so.6", 1 << 20, False),
+    ):
+        path.write_bytes(elf_file(soname, build_id=build_id))
+        with path.open("rb") as file:
+            examined = examine(file.fileno(), str(path), hash_bytes_max=limit)
+
+        expected = hashlib.sha256(path.read_bytes()).hexdigest() if is_hashed else None
+        assert examined.sha256 == expected
+
+
+def test_a_file_is_examined_in_the_form_of_a_parser(tmp_path: Path) -> None:
+    """What is no ELF file is nothing; what lies is malformed, and is named."""
+    text, lie = tmp_path / "text", tmp_path / "lie"
+    text.write_text("libcrypto.so.3")
+    lie.write_bytes(elf_file("libcrypto.so.3")[:300])
+
+    with text.open("rb") as one, lie.open("rb") as other:
+        opened = [Opened(one.fileno(), "/text"), Opened(other.fileno(), "/lie")]
+        nothing, malformed = InProcess().parse(examine, opened, 1 << 20, 1 << 20)
+
+    assert nothing == Examined()
+    assert isinstance(malformed, errors.MalformedError)
+    assert malformed.path == "/lie"
+    # A child answers in bytes.
+    assert msgspec.json.decode(msgspec.json.encode(nothing), type=Examined) == nothing
 
 
 def test_words_that_are_repeated_without_end_do_not_hold_us_up() -> None:

@@ -9,14 +9,17 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from agent import errors
 from agent.host import Host
 from agent.model.asset import Library
 from agent.model.inventory import Entry, encode_part
 from agent.model.location import Location, Package
+from agent.parsing import Function, InProcess, Opened, T
 from agent.scanners import Scan, libraries
 from tests.agent.elf_files import BUILD_ID, elf_file
 
@@ -112,10 +115,26 @@ def test_every_folder_of_the_linker_is_looked_into(tmp_path: Path) -> None:
         "/usr/lib64/x.so",
         "/usr/local/lib/x.so",
     ]
+    seen += [
+        "/opt/vendor/bin/tool",
+        "/usr/bin/tool",
+        "/usr/lib/jvm/java-17/lib/server/libjvm.so",
+        "/usr/lib/node_modules/a/b/build/Release/x.node",
+        "/usr/lib/python3/dist-packages/cryptography/hazmat/bindings/_rust.abi3.so",
+        "/usr/libexec/tool",
+        "/usr/local/bin/tool",
+        "/usr/local/lib/python3.12/site-packages/x.libs/libcrypto-3a1b2c4d.so.3",
+        "/usr/local/sbin/tool",
+        "/usr/sbin/tool",
+    ]
     unseen = [
         "/srv/no/x.so",
         "/srv/a/deep/x.so",
         "/usr/lib/python3/x.so",
+        "/usr/lib/python3/dist-packages/cryptography/_rust.txt",
+        "/usr/lib/jvm/java-17/lib/modules",
+        "/usr/bin/deep/tool",
+        "/home/user/bin/tool",
         f"{FOLDER}/gconv/x.so",
         "/opt/vendor/x.so",
     ]
@@ -142,6 +161,76 @@ def test_a_copy_by_another_name_is_found(tmp_path: Path) -> None:
     put(tmp_path, "/usr/lib/data.bin")
 
     assert paths(scan_of(tmp_path)) == ["/usr/lib/data.bin"]
+
+
+def test_what_a_program_holds_is_an_entry_of_the_program(tmp_path: Path) -> None:
+    """Where it stands and whose it is are the program's; what it is, is what is in it."""
+    program = elf_file(
+        None,
+        constants=b"\0RSA Data Security, Inc. PKCS\0OpenSSL 3.5.7 9 Jun 2026\0",
+        code_bytes=200_000,
+        interpreter=b"/lib64/ld-linux-x86-64.so.2",
+    )
+    put(tmp_path, "/usr/bin/node", program)
+    (tmp_path / "usr/bin/nodejs").symlink_to("node")
+    put(tmp_path, "/var/lib/dpkg/info/nodejs.list", b"/usr/bin/node\n")
+    put(tmp_path, "/var/lib/dpkg/status", b"Package: nodejs\nArchitecture: amd64\nVersion: 24.1.0-1\n")
+
+    (entry,) = scan_of(tmp_path).entries
+
+    assert entry.asset == Library(
+        family="openssl", name="libcrypto", version="3.5.7", build_id=BUILD_ID, embedded=True
+    )
+    assert (entry.key, entry.where.aliases) == ("/usr/bin/node", ("/usr/bin/nodejs",))
+    assert entry.where.package == Package(manager="dpkg", name="nodejs", version="24.1.0-1")
+
+
+def test_a_search_beyond_the_budget_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not searched may hold anything; libraries by SONAME are known all the same."""
+    monkeypatch.setattr(libraries, "_SEARCH_BYTES_TOTAL", 0)
+    put(tmp_path, "/usr/lib/libcrypto.so.3")
+    put(tmp_path, "/usr/bin/tool", elf_file(None, constants=bytes(1000), code_bytes=200_000))
+
+    scan = scan_of(tmp_path)
+
+    assert paths(scan) == ["/usr/lib/libcrypto.so.3"]
+    assert (scan.skipped, scan.status) == ({"budget": 2}, "partial")
+
+
+@pytest.mark.parametrize(("files", "size"), [(1, 1 << 30), (3, 1 << 30), (64, 1)])
+def test_files_are_read_in_lots_and_none_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, size: int
+) -> None:
+    """Whoever reads them may be another process, and each has so many descriptors."""
+    monkeypatch.setattr(libraries, "_BATCH_FILES", files)
+    monkeypatch.setattr(libraries, "_BATCH_BYTES", size)
+    names = [f"/usr/lib/lib{number}.so" for number in range(8)]
+    for name in names:
+        put(tmp_path, name)
+    lots = _Lots()
+
+    scan = libraries.scan(Host(str(tmp_path), parser=lots))
+
+    assert paths(scan) == names
+    assert max(lots.sizes) <= min(files, 8)
+    assert sum(lots.sizes) == 8
+    # Each was open, and all are closed.
+    assert not lots.descriptors & set(map(int, os.listdir("/proc/self/fd")))
+
+
+class _Lots(InProcess):
+    """How many files came at once."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.descriptors: set[int] = set()
+
+    def parse(
+        self, function: Function[T], files: Sequence[Opened], *args: object
+    ) -> list[T | errors.HostError]:
+        self.sizes.append(len(files))
+        self.descriptors |= {one.fd for one in files}
+        return super().parse(function, files, *args)
 
 
 def test_without_a_build_id_the_file_is_its_own_identity(tmp_path: Path) -> None:
@@ -254,17 +343,39 @@ def test_every_crypto_library_in_the_linkers_cache_is_an_entry() -> None:
 
 
 def test_packages_of_this_host_are_those_dpkg_names() -> None:
-    """Against dpkg-query, for one library."""
+    """Against dpkg -S, for every entry: who owns a file decides which part of the inventory it is in."""
+    if shutil.which("dpkg-query") is None:
+        pytest.skip("there is no dpkg here")
     scan = libraries.scan(Host())
-    owned = [entry for entry in scan.entries if entry.where.package and entry.where.package.manager == "dpkg"]
-    if not owned or shutil.which("dpkg-query") is None:
-        pytest.skip("no crypto library of this host belongs to a dpkg package")
-    entry = owned[0]
-    assert entry.where.package is not None
-
-    listing = subprocess.run(
-        ["dpkg-query", "--listfiles", entry.where.package.name], capture_output=True, text=True, check=True
-    ).stdout
+    if not scan.entries:
+        pytest.skip("this host has no crypto library")
 
     # Packages may list /lib for /usr/lib.
-    assert entry.key in {os.path.realpath(line) for line in listing.splitlines() if line != "/."}
+    spellings = [path for entry in scan.entries for path in (entry.key, entry.key.removeprefix("/usr"))]
+    said = subprocess.run(["dpkg-query", "--search", *spellings], capture_output=True, text=True, check=False)
+    owners: dict[str, set[str]] = {}
+    for line in said.stdout.splitlines():
+        packages, _, path = line.partition(": ")
+        if not packages.startswith("diversion "):
+            names = {package.partition(":")[0] for package in packages.split(", ")}
+            owners.setdefault(path.removeprefix("/usr"), set()).update(names)
+    for entry in scan.entries:
+        package = entry.where.package
+        expected = owners.get(entry.key.removeprefix("/usr"), set())
+        if package is None:
+            assert expected == set(), entry.key
+        elif package.manager == "dpkg":
+            assert package.name.partition(":")[0] in expected, entry.key
+
+
+def test_programs_of_this_host_that_hold_libraries_are_not_linked_with_them() -> None:
+    """Against ldd, which asks the dynamic linker itself."""
+    if shutil.which("ldd") is None:
+        pytest.skip("there is no ldd here")
+    holders = [entry for entry in libraries.scan(Host()).entries if getattr(entry.asset, "embedded", False)]
+    if not holders:
+        pytest.skip("no program of this host has a library linked into it")
+
+    for entry in holders:
+        said = subprocess.run(["ldd", entry.key], capture_output=True, text=True, check=False).stdout
+        assert getattr(entry.asset, "name", "") + ".so" not in said, entry.key
