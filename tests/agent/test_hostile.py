@@ -520,7 +520,7 @@ def test_real_libraries_and_files_with_any_name_are_told_truly(
     # Given copies of this machine's libcrypto by such names, mapped, and keys that are open; one of each gone
     machine = commands.snapshot("--scanner", "libraries")
     libraries = [entry for part in machine["inventory"]["parts"].values() for entry in part]
-    real = [entry["key"] for entry in libraries if entry["asset"]["name"] == "libcrypto"]
+    real = [entry["key"] for entry in libraries if entry["asset"].get("soname", "").startswith("libcrypto.")]
     if not real:
         pytest.skip("there is no libcrypto here")
     expected: dict[int, tuple[bytes, bytes]] = {}
