@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from agent import errors
-from agent.model import schema
+from agent.model import canonical, schema
 from tests.agent import openssl
 from tests.agent.cli.commands import jq, run, said, snapshot
 from tests.agent.fake_host import LIBCRYPTO, LIBSSL, FakeHost
@@ -48,7 +48,8 @@ def web(tmp_path: Path, certificate: bytes) -> FakeHost:
     web.file("/etc/ssl/site.pem", certificate)
     web.file("/home/alice/client.pem", certificate, 0o600)
     web.file("/usr/lib/libc.so.6", b"\x7fELF")
-    web.process(10, fds=["/etc/ssl/site.pem", "/home/alice/old.key (deleted)", "socket:[9]", "/var/log/x"])
+    web.file("/home/alice/old.key", b"not yet")
+    web.process(10, fds=["/etc/ssl/site.pem", "/home/alice/old.key", "socket:[9]", "/var/log/x"])
     web.process(11, fds=["/etc/ssl/site.pem"])
     web.process(12, b"app", exe="/home/alice/bin/app", libraries=[LIBCRYPTO], uid=1000)
     web.process(13, b"sleep", exe="/usr/bin/sleep", libraries=["/usr/lib/libc.so.6"])
@@ -70,14 +71,16 @@ def test_the_document_has_the_keys_and_values_that_scripts_rely_on(web: FakeHost
     ]  # fmt: skip
     assert document["snapshot_version"] == "1.0"
     assert (document["hostname"], document["kernel"]) == ("web1", "6.1.0-28-amd64")
-    assert document["processes"] == [
+    known = ("pid", "name", "exe", "running_as", "libraries", "open_crypto_files")
+    assert all(tuple(process)[:6] == known for process in document["processes"])
+    assert [{key: process[key] for key in known} for process in document["processes"]] == [
         {
             "pid": 10,
             "name": "nginx",
             "exe": "/usr/sbin/nginx",
             "running_as": "www-data",
             "libraries": [LIBCRYPTO, LIBSSL],
-            "open_crypto_files": ["/etc/ssl/site.pem", "/home/USER/old.key (deleted)"],
+            "open_crypto_files": ["/etc/ssl/site.pem", "/home/USER/old.key"],
         },
         {
             "pid": 11,
@@ -97,6 +100,20 @@ def test_the_document_has_the_keys_and_values_that_scripts_rely_on(web: FakeHost
         },
     ]
     assert document["summary"] == {"total_processes": 3, "total_libraries": 5, "total_files": 3}
+
+
+def test_what_we_know_beyond_comes_after_the_known_keys(web: FakeHost) -> None:
+    """The number behind the name, the service, and what the open files are."""
+    process = snapshot("--root", web.root)["processes"][0]
+
+    assert dict(list(process.items())[6:]) == {
+        "uid": 33,
+        "unit": "nginx.service",
+        "file_details": [
+            {"file": "/etc/ssl/site.pem", "file_type": "certificate", "file_kind": "certificate"},
+            {"file": "/home/USER/old.key", "file_type": "unknown"},
+        ],
+    }
 
 
 def test_the_prometheus_recipe_of_users_works(web: FakeHost) -> None:
@@ -240,6 +257,34 @@ def test_people_are_hidden_unless_the_truth_is_asked_for(web: FakeHost) -> None:
         assert shown in true.stdout
 
 
+# -- filters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "pids"),
+    [
+        (("--pid", "11"), [11]),
+        (("--name", "ngin"), [10, 11]),
+        (("--name", "NGINX"), []),
+        (("--library", "libssl"), [10, 11]),
+        (("--library", "libcrypto"), [10, 11, 12]),
+        (("--file", "/home/alice/*"), [10]),
+        (("--file", "/home/USER/*"), []),
+        (("--file", "*.pem", "--library", "libssl", "--name", "nginx", "--pid", "10"), [10]),
+        (("--file", "*.pem", "--name", "app"), []),
+    ],
+)
+def test_filters_choose_processes_and_leave_the_inventory_whole(
+    web: FakeHost, words: tuple[str, ...], pids: list[int]
+) -> None:
+    """The totals are of what is listed; what the host holds does not depend on who asks for what."""
+    document = snapshot("--root", web.root, *words)
+
+    assert [process["pid"] for process in document["processes"]] == pids
+    assert document["summary"]["total_processes"] == len(pids)
+    assert part_digests(document) == part_digests(snapshot("--root", web.root))
+
+
 # -- formats -------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +294,23 @@ def test_a_stream_has_it_on_one_line(web: FakeHost) -> None:
 
     assert done.stdout.count(b"\n") == 1
     assert json.loads(done.stdout)["summary"]["total_processes"] == 3
+
+
+def test_an_array_has_it_as_its_only_element(web: FakeHost) -> None:
+    """As the old tool printed it."""
+    (document,) = json.loads(run("snapshot", "--root", web.root, "--format", "json-array").stdout)
+
+    assert document["summary"]["total_processes"] == 3
+
+
+def test_the_inventory_alone_is_the_document_that_is_posted(web: FakeHost) -> None:
+    """Byte for byte canonical: what another host's agent would print of this one."""
+    printed = run("snapshot", "--root", web.root, "--format", "inventory").stdout
+
+    document = json.loads(printed)
+    assert canonical.encode(document) + b"\n" == printed
+    validator = jsonschema.Draft202012Validator(json.loads(schema.PATH.read_text()))
+    assert list(validator.iter_errors(document)) == []
 
 
 def test_a_summary_is_for_people(web: FakeHost) -> None:
@@ -268,8 +330,8 @@ def test_a_summary_is_for_people(web: FakeHost) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--format", "nonsense"), "one of: json-pretty, json-stream, summary"),
-        (("--format", "json_pretty"), "one of: json-pretty, json-stream, summary"),
+        (("--format", "nonsense"), "choose from 'inventory', 'json-array', 'json-pretty', 'json-stream', 's"),
+        (("--format", "json_pretty"), "choose from 'inventory', 'json-array', 'json-pretty', "),
         (("--scanner", "certs"), "there is no scanner 'certs'; there are: certificates, "),
         (("--root", "/etc/passwd"), "/etc/passwd is no directory"),
         (("--root", ""), "is no directory"),
@@ -282,7 +344,7 @@ def test_what_means_nothing_is_a_usage_error_that_says_what_does(
     done = run("snapshot", *words)
 
     assert (done.returncode, done.stdout) == (errors.EXIT_USAGE, b"")
-    assert complaint in said(done)[0]
+    assert complaint in said(done)[-1]
 
 
 def test_without_the_processes_there_are_no_totals(web: FakeHost) -> None:
@@ -334,13 +396,24 @@ def test_what_is_hidden_is_said_and_strict_makes_it_a_code(web: FakeHost) -> Non
     assert said(run(*words, "--quiet")) == []
 
 
+def test_verbose_says_how_each_section_was_seen(web: FakeHost) -> None:
+    """And by which method."""
+    told = said(run("snapshot", "--root", web.root, "--verbose"))
+
+    assert [line.split(" by ")[0] for line in told] == [
+        "fleet-agent: certificates: complete", "fleet-agent: host: complete",
+        "fleet-agent: libraries: complete", "fleet-agent: processes: complete",
+    ]  # fmt: skip
+    assert " by maps-text" in told[-1]
+
+
 def test_a_scanner_with_a_bug_is_a_failed_section_and_zero_totals_are_an_error(web: FakeHost) -> None:
     """An exporter must not write 0 because the agent fell over."""
     # Given a host that only a bug can fail on: the scanner of processes gets what it cannot expect
     code = (
         "import sys\nfrom agent import cli\nfrom agent.scanners import processes\n"
-        "def survey(host): raise RuntimeError('-----BEGIN PRIVATE KEY-----')\n"
-        "processes.survey = survey\nsys.exit(cli.main(sys.argv[1:]))"
+        "def scan(host): raise RuntimeError('-----BEGIN PRIVATE KEY-----')\n"
+        "processes.scan = scan\nsys.exit(cli.main(sys.argv[1:]))"
     )
     # When it is looked at
     done = run("snapshot", "--root", web.root, agent=(sys.executable, "-c", code))
