@@ -41,7 +41,7 @@ WORDS_MAX = 256
 _DEPTH_MAX = 3
 
 _BARE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-# All but what a terminal shows as it is; of what is not ASCII, letters, marks, numbers, signs and symbols.
+# What a terminal may obey instead of showing it, or no ASCII: `_escaped` tells them apart.
 _CONTROL = re.compile(r"[^ -~]")
 
 # A name and its value that are a whole word. -D is Java's.
@@ -49,9 +49,11 @@ _ASSIGNMENT = re.compile(
     r"(?P<name>(?:--?|-D)?[A-Za-z_][\w.\[\]-]*?)(?P<sep>:=|=|:(?!//))(?P<value>.*)", re.DOTALL
 )
 _SHELL_WORD = re.compile(r"(?:[^\s\"'\\;|&]|\\.|\"(?:[^\"\\]|\\.)*+\"?|'[^']*+'?)+|[;|&]+", re.DOTALL)
-# A name alone whose value is the next word: `aws configure set aws_secret_access_key`, `mysqladmin password`.
+# A name alone whose value is the next word: `aws configure set aws_secret_access_key`, `app set password`.
+# With hyphens it is a package or a program (base-passwd), with another last part a file (passwd.conf).
 _NAME = re.compile(
-    r"(?:[A-Za-z][a-z0-9]*(?:[._-][a-z0-9]+)+|password|passphrase|requirepass|masterauth)", re.IGNORECASE
+    r"(?:[a-z][a-z0-9]*\.)*(?P<last>[a-z][a-z0-9]*(?:_[a-z0-9]+)+|password|passphrase|requirepass|masterauth)",
+    re.IGNORECASE,
 )
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 # A name and a password, of any program that asks for both in one word.
@@ -159,6 +161,8 @@ class _Reader:
             return word
         if name and not is_secret(name, word):
             return self._inside(word)
+        if not word:
+            return word  # that there is none is no secret
         return "pass:" + MASK if word.startswith("pass:") else MASK
 
     def _wait(self, mark: str, name: str = "") -> None:
@@ -174,13 +178,10 @@ class _Reader:
                 self._wait("", word)
         elif word.endswith(":") and is_secret_name(word[:-1]):
             self._wait("")
-        elif (
-            self._depth == 0
-            and self._before not in _RUNNING
-            and _NAME.fullmatch(word)
-            and is_secret_name(word)
-        ):
-            self._wait("", word)
+        elif self._depth == 0 and self._before not in _RUNNING:
+            match = _NAME.fullmatch(word)
+            if match and is_secret_name(match["last"]):
+                self._wait("", word)
         rule = self._rule()
         if rule is None:
             return

@@ -117,6 +117,7 @@ HIDDEN = {
     f"vault write auth/userpass/login/x password={S}": "vault write auth/userpass/login/x password=***",
     f"env AWS_SECRET_ACCESS_KEY={S}/K7MDENG aws s3 ls": "env AWS_SECRET_ACCESS_KEY=*** aws s3 ls",
     f"aws configure set aws_secret_access_key {S}": "aws configure set aws_secret_access_key ***",
+    f"app set sasl.password {S}": "app set sasl.password ***",
     f"git clone https://{S}@github.com/a/b": "git clone https://***@github.com/a/b",
     f"git clone https://x:{S}@github.com/a/b": "git clone https://***@github.com/a/b",
     f"git -c 'http.extraHeader=Authorization: Basic {S}' clone x":
@@ -209,6 +210,10 @@ READABLE = [
     "containerd-shim-runc-v2 -namespace moby -id " + "4f3c2b1a" * 8,
     "sort --key=2 -t: /etc/passwd",
     "passwd root",
+    "apt-get install -y python3-jwt base-passwd",
+    "systemctl stop systemd-ask-password-console.path systemd-ask-password-wall.path",
+    "systemd-tmpfiles --create passwd.conf /etc/x",
+    "ssh-keygen -q -N '' -f /etc/ssh/k",
     "sudo passwd root",
     "rsync -a --password-file=/etc/rs rsync://u@h/m /x",
     "apt-get install -y password-store",
