@@ -187,6 +187,8 @@ def _watch(
         show = _Show(selection, printer, output, stop)
         if not args.quiet:
             _announce(args, watch, wanted)
+            if args.pid is not None and not host.exists(f"/proc/{args.pid}"):
+                cli.say(f"there is no process {args.pid} at the moment")
         with _reader(stop):
             output.begin()
         scan = watch.scan(show)

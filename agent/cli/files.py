@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Show which process opens which key, certificate or keystore, while it happens, and how that ended.
 
-What a file is, is told by its bytes where they can be read, else by its name. Needs root, or CAP_BPF,
-CAP_PERFMON and CAP_DAC_READ_SEARCH. On an enrolled host what was seen also goes into the next posted
-inventory. Ctrl-C ends it, with all that was seen and its account, and exit code 0.
+What a file is, is told by its bytes where they can be read, else by its name. Needs root, or CAP_BPF and
+CAP_PERFMON; with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE every file can be read. On an enrolled host what was
+seen also goes into the next posted inventory. Ctrl-C ends it, with all that was seen and its account, and
+exit code 0.
 
 Examples:
     fleet-agent files --file '/etc/ssl/*'

@@ -2,9 +2,9 @@
 """Show what happens with cryptography on this host while it happens, one event per line.
 
 Which process opens which key or certificate file and how that ended, which loads which library, and which
-begins and ends. Needs root, or CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH. On an enrolled host the files
-that were seen also go into the next posted inventory. Ctrl-C ends it, with all that was seen and its account,
-and exit code 0.
+begins and ends. Needs root, or CAP_BPF and CAP_PERFMON; with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE it also
+tells what is in files that are closed to others. On an enrolled host the files that were seen also go into
+the next posted inventory. Ctrl-C ends it, with all that was seen and its account, and exit code 0.
 
 Examples:
     fleet-agent monitor

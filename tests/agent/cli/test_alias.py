@@ -35,6 +35,11 @@ LINES: dict[str, dict[str, Any]] = {
     "crypto-tracer libs --library libssl": {"library": "libssl"},
     "crypto-tracer files --file '/etc/ssl/*'": {"file": "/etc/ssl/*"},
     "crypto-tracer files --no-redact": {"no_redact": True},
+    "crypto-tracer profile --pid 1234": {"pid": 1234, "duration": 30, "format": "json-pretty"},
+    "crypto-tracer profile --name nginx --duration 60 --output profile.json --follow-children": {
+        "name": "nginx", "duration": 60, "output": "profile.json", "follow_children": True,
+    },
+    "crypto-tracer profile --pid 1234 --duration 0 --library x": {"duration": 30},
     # Short, and what getopt_long(3) makes of them.
     "crypto-tracer monitor -d 5 -p 7 -n nginx -l libssl -f summary -q": {
         "duration": 5, "pid": 7, "name": "nginx", "library": "libssl", "format": "summary", "quiet": True,

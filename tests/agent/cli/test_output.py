@@ -51,6 +51,14 @@ def test_the_file_has_what_is_printed_and_is_its_owners_alone(
     assert written["summary"] == printed["summary"]
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_standard_output_has_names_too(web: FakeHost, name: str) -> None:
+    """A script that must name a file names one of these."""
+    printed = json.loads(run("snapshot", "--root", web.root, "--output", name).stdout)
+
+    assert printed["summary"] == snapshot("--root", web.root)["summary"]
+
+
 def test_an_older_document_is_replaced_and_its_readers_keep_it(web: FakeHost, folder: Path) -> None:
     """In one step: who has it open reads it to the end, and a second name keeps it."""
     out = folder / "out.json"

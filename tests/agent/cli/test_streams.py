@@ -173,6 +173,14 @@ def test_a_library_filter_attaches_what_can_match() -> None:
     assert "fleet-agent: shown is what matches all of: --library libcrypto" in watching.said
 
 
+def test_a_process_that_is_not_there_is_said() -> None:
+    """Else somebody would wait for nothing; a stream has no end by itself."""
+    watching = Watching("--pid", "4194304")
+    assert watching.end() == []
+
+    assert watching.said[1] == "fleet-agent: there is no process 4194304 at the moment"
+
+
 # -- formats and files ---------------------------------------------------------------------------------------
 
 
