@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NoReturn, Self
 
+import msgspec
+
 from agent import discover, errors
 from agent.host import Host
 from agent.kernel import loading, preflight, probes
@@ -27,12 +29,16 @@ from agent.kernel.libbpf import BpfError
 from agent.kernel.object import BpfObject
 from agent.kernel.probes import Event
 from agent.kernel.probes.lib_load import FileIdentity
+from agent.kernel.probes.process_exec import ProcessExec
+from agent.kernel.probes.process_exit import ProcessExit
 from agent.kernel.source import ProbeStats, Source
 
 # 50 looks a second at empty rings cost 0.3 % of one core.
 INTERVAL_S = 0.02
 # A program takes microseconds; the kernel does not wait for those that run when it detaches.
 _LAST_EVENT_S = 0.002
+# Programs that were seen to start and not to end; when there are more, the oldest are forgotten.
+_STARTED_MAX = 16_384
 # The probe whose kernel half can be told what to leave out.
 _LOADS = "lib_load"
 
@@ -55,6 +61,7 @@ class Window:
         self._events_max: int | None = None
         self._interval_s = INTERVAL_S
         self._held: list[tuple[int, Event]] = []
+        self._started: dict[tuple[int, int], str] = {}
 
     def limit(self, duration_s: float | None, events_max: int | None, interval_s: float) -> None:
         """When to end; None means: not by this. The time begins now."""
@@ -146,7 +153,20 @@ class Window:
             known = len(self._held) if is_last else bisect.bisect_right(self._held, until_ns, key=_time_ns)
             held, self._held = self._held[:known], self._held[known:]
         for _, event in held:
-            yield event
+            yield self._whole(event)
+
+    def _whole(self, event: Event) -> Event:
+        """The event with what only an earlier one knew: before Linux 6.16 a process ends without its exe."""
+        process = (event.pid, event.start_ns)
+        if isinstance(event, ProcessExec) and event.exe is not None:
+            if len(self._started) >= _STARTED_MAX:
+                del self._started[next(iter(self._started))]
+            self._started[process] = event.exe
+        elif isinstance(event, ProcessExit):
+            exe = self._started.pop(process, None)
+            if event.exe is None and exe is not None:
+                return msgspec.structs.replace(event, exe=exe)
+        return event
 
     def _wall_offset_ns(self) -> int:
         """The wall clock minus the clock of the kernel half."""

@@ -7,17 +7,17 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from agent import errors
 from agent.host import Host
-from agent.kernel.monitor import open_window
+from agent.kernel.monitor import Window, open_window
 from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.source import ProbeStats
-from tests.bpf.kinds import Observe, Opener
+from tests.bpf.kinds import Compile, Doer, Observe, Opener, Seen, Watch
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +62,74 @@ def opener(opener_path: Path) -> Opener:
         if directory is not None:
             command.append(directory)
         subprocess.run(command, check=True, cwd=cwd)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Compile:
+    """Compile C."""
+    if shutil.which("cc") is None:
+        pytest.skip("cc is not installed, so nothing can be compiled")
+
+    def run(made: Path, words: Sequence[str]) -> Path:
+        subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-o", str(made), *words], check=True)
+        return made
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def doer_path(tmp_path_factory: pytest.TempPathFactory, compiled: Compile) -> Path:
+    """The compiled doer.c."""
+    source = str(Path(__file__).with_name("doer.c"))
+    return compiled(tmp_path_factory.mktemp("doer") / "doer", ["-pthread", source, "-ldl"])
+
+
+@pytest.fixture
+def doer(doer_path: Path) -> Doer:
+    """Run doer.c."""
+
+    def run(
+        *words: str | bytes | Path, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        # In the directory that a core would be written to.
+        return subprocess.run(
+            [doer_path, *words], check=False, env={**os.environ, **(env or {})}, cwd=doer_path.parent
+        )
+
+    return run
+
+
+@pytest.fixture
+def watch(objects: Path) -> Watch:
+    """Do something while a window is open; see `observe`."""
+
+    def run(
+        action: Callable[[Window], object],
+        *probes: str,
+        pid: int | None = None,
+        is_following: bool = False,
+        is_family_seen: bool = True,
+        ring_bytes: int | None = None,
+    ) -> Seen:
+        try:
+            window = open_window(
+                Host(),
+                probes or None,
+                pid=pid,
+                is_following=is_following,
+                is_family_seen=is_family_seen,
+                ring_bytes=ring_bytes,
+            )
+        except (errors.KernelError, errors.AttachError) as error:
+            pytest.skip(str(error))
+        with window:
+            assert window.refused == {}
+            action(window)
+            window.stop()
+            events = list(window.events())
+            return Seen(events, {one.probe: one for one in window.stats()})
 
     return run
 
