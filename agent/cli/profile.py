@@ -68,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
         subject = _chosen(host, args)
         document, coverage = _watch(args, host, subject, redaction, stop)
         output.deliver(render(document), args.output)
+    if args.verbose:
+        for name, method in coverage.methods.items():
+            cli.say(f"{name}: by {method}")
     if not args.quiet:
         for reason in coverage.reasons:
             cli.say(reason)

@@ -291,6 +291,8 @@ def test_the_name_finds_the_first_and_says_how_many_there_are(start: Start, tmp_
     assert "1 more processes are called like 'qnam'" in said(done)[0]
     quiet = run("profile", "--name", "qnam", "--duration", "1", "--quiet")
     assert quiet.stderr == b""
+    verbose = run("profile", "--name", "qnam", "--duration", "1", "--verbose")
+    assert any("file_open: by libbpf" in line for line in said(verbose))
     both = run("profile", "--name", "other", "--pid", str(first.pid))
     assert (both.returncode, both.stdout) == (errors.EXIT_FAILURE, b"")
 
