@@ -8,18 +8,24 @@ process belongs of one in each cgroup.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from agent import census_pages, errors
 from agent.census import Census, Sighted
 from agent.census_pages import Roots
 from agent.descriptors import Use
-from agent.kernel.iterators import Head, Held, Iterators, Stretch
+from agent.kernel.iterators import MAPPING, Head, Held, Identity, Iterators
 from agent.mapped import Slot
 from agent.pages import Pages
+from agent.procfs.maps import Mapping
 from agent.procmap import MAPPINGS_MAX
 
-_Identity = tuple[int, int]
-"""Number and start."""
+# A device number in the kernel (include/linux/kdev_t.h).
+_MINOR_BITS = 20
+# Different sets of mappings that are kept, with some 500 bytes each. On a host with more kinds of processes
+# the others cost 5 us more.
+_RUNS_MAX = 4096
+
 _Found = tuple[Head, tuple[Slot, ...], tuple[Use, ...]]
 
 
@@ -29,85 +35,121 @@ def take(census: Census, iterators: Iterators) -> None:
     Raises:
         KernelError: the kernel did not show what it must; the census is of no use then.
     """
-    uses: dict[_Identity, dict[Use, None]] = {}
-    last = 0
-    for held in iterators.descriptors(census.opened.known):
-        if held.pid != last:
-            census.rest()
-            last = held.pid
-        use = None if census.is_own(held.pid) else _meet_open(census, held)
-        if use is not None:
-            uses.setdefault((held.pid, held.start_ticks), {})[use] = None
+    uses = _open_files(census, iterators)
     found: list[_Found] = []
     own_root = None
-    for head, met, others, count in iterators.executable(census.mapped.known):
-        if head.pid == census.host.own_pid:
+    # Processes of one program have the same mappings: one question for all of them.
+    runs: dict[bytes, tuple[Slot, ...]] = {}
+    for head, run in iterators.mappings():
+        pid = head.identity[0]
+        if pid == census.host.own_pid:
             own_root = head.root
-        if census.is_own(head.pid):
+        if census.is_own(pid):
             continue
-        opened = uses.pop((head.pid, head.start_ticks), {})
-        if count > MAPPINGS_MAX:
-            census.skip("too_large", head.pid, head.name)
+        opened = uses.pop(head.identity, None)
+        if len(run) > MAPPINGS_MAX * MAPPING.size:
+            census.skip("too_large", pid, head.name)
             continue
         census.counts["processes"] += 1
-        mapped = met + _meet_mapped(census, head, others) if others else met
+        mapped = runs.get(run)
+        if mapped is None:
+            mapped, is_settled = _mapped(census, head, run)
+            if is_settled and len(runs) < _RUNS_MAX:
+                runs[run] = mapped
         if mapped or opened:
-            found.append((head, tuple(mapped), tuple(opened)))
+            found.append((head, mapped, tuple(opened or ())))
         census.rest()
     if own_root is None:
         raise errors.KernelError("the iterators did not show this very process")
     census.finish()
-    _place(census, found, own_root)
+    _place(census, iterators, found, own_root)
     roots = Roots(census)
     for (pid, _), opened in uses.items():
         # Nothing that it executes is a file: not even its program.
-        if any(use.held for use in opened):
+        if not census.is_own(pid) and any(use.held for use in opened):
             _look(census, roots, pid, tuple(opened))
 
 
-def _meet_open(census: Census, held: Held) -> Use | None:
+def _open_files(census: Census, iterators: Iterators) -> dict[Identity, dict[Use, None]]:
+    """Files by process, in the order of its descriptors."""
+    found: dict[Identity, dict[Use, None]] = {}
+    last = None
+    for identity, one in iterators.descriptors(census.opened.known):
+        if identity != last:
+            census.rest()
+            last = identity
+        use = _meet_open(census, identity[0], one) if isinstance(one, Held) else one
+        if use is not None:
+            if identity in found:
+                found[identity][use] = None
+            else:
+                found[identity] = {use: None}
+    return found
+
+
+def _meet_open(census: Census, pid: int, held: Held) -> Use | None:
+    if census.is_own(pid):
+        return None
     if not held.key:
         what = "descriptors of process" if held.is_rest else "name of an open file of process"
-        census.skip("budget" if held.is_rest else "too_large", held.pid, what=what)
+        census.skip("budget" if held.is_rest else "too_large", pid, what=what)
         return None
-    known = census.opened.known
-    if held.key in known:
-        return known[held.key]
     try:
-        return census.opened.meet(held.key, held.pid, held.number, held.name, held.mount, tells_file=True)
+        return census.opened.meet(held.key, pid, held.number, held.name, held.mount, tells_file=True)
     except errors.VanishedError:
         # Closed meanwhile, as happens all the time.
         return None
 
 
-def _meet_mapped(census: Census, head: Head, others: list[Stretch]) -> list[Slot]:
-    """Files that were not met before. The process is asked for their names, in its own words for them."""
+def _mapped(census: Census, head: Head, run: bytes) -> tuple[tuple[Slot, ...], bool]:
+    """Files of mappings that were not met together before, and whether no more will be known of them."""
+    known = census.mapped.known
+    keys = [run[at : at + MAPPING.size] for at in range(0, len(run), MAPPING.size)]
+    others = [key for key in keys if key not in known]
+    if others:
+        _meet_mapped(census, head, others)
+    found = dict.fromkeys(known.get(key) for key in keys)
+    is_settled = not census.mapped.is_waiting and all(key in known for key in others)
+    return tuple(slot for slot in found if slot is not None), is_settled
+
+
+def _meet_mapped(census: Census, head: Head, keys: list[bytes]) -> None:
+    """Files that were not met before. The process is asked where they are and what they are called."""
     path = f"/proc/{head.pid}/maps"
-    found = []
     try:
         with Pages(census.host, head.pid) as pages:
             fd = pages.open("maps")
             try:
-                mappings = {one.start: one for one in census.executable(fd, path, {})[1]}
-                for stretch in others:
-                    mapping = mappings.get(stretch.start)
-                    if mapping is None or mapping.end - mapping.start != stretch.length:
-                        continue
-                    names = census.reader.names(fd, mapping, path)
-                    slot = census.mapped.meet(stretch.key, head.pid, mapping, names, tells_name=True)
-                    if slot is not None:
-                        found.append(slot)
+                mappings = census.executable(fd, path, {})[1]
+                for key in keys:
+                    # What was unmapped meanwhile, another process may still show.
+                    with suppress(errors.VanishedError):
+                        if mapping := _mapping_of(key, mappings):
+                            names = census.reader.names(fd, mapping, path)
+                            census.mapped.meet(key, head.pid, mapping, names, tells_name=True)
             finally:
                 os.close(fd)
     except errors.VanishedError:
-        # Unmapped or ended meanwhile.
+        # It ended meanwhile.
         pass
     except errors.HostError as error:
         census.skip(error.skip, head.pid, head.name)
-    return found
 
 
-def _place(census: Census, found: list[_Found], own_root: int) -> None:
+def _mapping_of(key: bytes, mappings: list[Mapping]) -> Mapping | None:
+    """The same mapping as /proc tells of it; None where it has gone."""
+    device, _, inode, offset, length, _ = MAPPING.unpack(key)
+    extent = (inode, device >> _MINOR_BITS, device & ((1 << _MINOR_BITS) - 1), offset, length)
+    like = [one for one in mappings if one.extent[3:] == (offset, length)]
+    exact = [one for one in like if one.extent == extent]
+    if exact:
+        return exact[0]
+    # Of a file on overlayfs some kernels tell the numbers of the layer below it in one place and its own in
+    # the other (include/linux/fs.h, file_user_inode).
+    return like[0] if len(like) == 1 else None
+
+
+def _place(census: Census, iterators: Iterators, found: list[_Found], own_root: int) -> None:
     """Say of those with files that count where they belong."""
     pages: dict[int, bytes] = {}
     for head, mapped, opened in found:
@@ -130,7 +172,16 @@ def _place(census: Census, found: list[_Found], own_root: int) -> None:
             continue
         placement = census.placement(pages[head.cgroups], is_own_root=head.root == own_root)
         census.sighted.append(
-            Sighted(head.pid, head.start_ticks, head.name, head.uid, exe, placement, mapped, opened)
+            Sighted(
+                head.pid,
+                iterators.start_ticks(head.identity),
+                head.name,
+                head.uid,
+                exe,
+                placement,
+                mapped,
+                opened,
+            )
         )
 
 

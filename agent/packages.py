@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agent import errors
-from agent.host import Host
+from agent.host import READ_BYTES_MAX, Host
 from agent.model import canonical
 from agent.model.location import Package
 
@@ -26,6 +26,8 @@ _RPM_DATABASES = tuple(
 _RPM_ARGV = ("/usr/bin/rpm", "-qa", "--queryformat", "=%{NAME} %{EVR}\\n[%{FILENAMES}\\n]")
 # Looking for so many beginnings in a list costs as much as reading all its lines.
 _FOLDERS_MAX = 8
+# Room for a list; the largest of a desktop have some hundred KiB.
+_LIST_BYTES = 256 * 1024
 # What is left of a library's file name without this, its package's name begins with.
 _AFTER_STEM = re.compile(rb"[^A-Za-z0-9].*", re.DOTALL)
 # 60 bytes per file, so about a million files.
@@ -126,20 +128,37 @@ def _read_lists(
 ) -> None:
     """Note the first owner of each path in these lists, unless one is known."""
     beginnings = _beginnings(requests)
+    room = bytearray(_LIST_BYTES)
     for file_name in lists:
         try:
-            page = host.read(f"{_DPKG}/info/{file_name}")
+            size = _read_into(host, f"{_DPKG}/info/{file_name}", room)
         except errors.VanishedError:
             # The package was removed while we looked.
             continue
-        if not any(beginning in page for beginning in beginnings):
+        if not any(room.find(beginning, 0, size) >= 0 for beginning in beginnings):
             continue
-        hits = requests.keys() & page.split(b"\n")
+        hits = requests.keys() & bytes(memoryview(room)[:size]).split(b"\n")
         package = os.fsencode(file_name.removesuffix(".list"))
         bare = package.partition(b":")[0]
         for request in (request for hit in hits for request in requests[hit]):
             if request.only in (None, bare) and request.never != bare:
                 owner.setdefault(request.path, package)
+
+
+def _read_into(host: Host, path: str, room: bytearray) -> int:
+    """A whole file into memory that is there already, and grows for the file; returns its size."""
+    size = 0
+    try:
+        with host.open(path) as fd:
+            while size <= READ_BYTES_MAX and (count := os.readv(fd, [memoryview(room)[size:]])):
+                size += count
+                if size == len(room):
+                    room.extend(bytes(size))
+    except OSError as error:
+        raise errors.host_error(error, path) from error
+    if size > READ_BYTES_MAX:
+        raise errors.TooLargeError(path, f"more than {READ_BYTES_MAX} bytes")
+    return size
 
 
 def _beginnings(names: Iterable[bytes]) -> list[bytes]:

@@ -49,14 +49,16 @@ struct descriptor_context {
 
 /* The whole of .rodata; written by Python before loading, constant to the verifier after. */
 struct settings {
+	__u64 sign;	       /* begins every struct process; nobody can guess it */
 	__u32 page_shift;      /* a page has 1 << page_shift bytes */
 	__u32 descriptors_max; /* of one process; beyond it one record says that there are more */
 };
 
 const volatile struct settings settings = {};
 
-/* One process, before the first of its mappings. 64 bytes, then the path of its executable. */
+/* One process, before the first of its mappings. 72 bytes, then the path of its executable. */
 struct process {
+	__u64 sign;	/* settings.sign: by this it is told from a mapping */
 	__u32 bytes;	/* of the record, a multiple of 8 */
 	__s32 tgid;	/* in the initial pid namespace */
 	__u64 start_ns; /* CLOCK_BOOTTIME at which it began: with tgid, its identity */
@@ -69,15 +71,17 @@ struct process {
 	char exe[];
 };
 
-/* One executable mapping of a file. 48 bytes. */
+/*
+ * One executable mapping of a file. 40 bytes. Nothing in it is the process's own, neither its
+ * number nor an address: processes of one program have the same bytes here.
+ */
 struct mapping {
-	__u32 bytes; /* 0: by this it is told from a process */
-	__u32 dev;   /* major << 20 | minor */
+	__u32 dev; /* major << 20 | minor */
+	__u32 reserved;
 	__u64 inode;
 	__u64 offset; /* in bytes */
 	__u64 length;
 	__u64 name; /* equal numbers, equal names of one file; it means nothing else */
-	__u64 start;
 };
 
 /* One open regular file. 48 bytes, then its path. */
@@ -158,6 +162,7 @@ static __always_inline int write_process(struct mapping_context *ctx, struct tas
 	size = sizeof(*process);
 	if (bytes > 0 && bytes <= PATH_BYTES_MAX)
 		size += ((__u32)bytes + 7) & ~7U;
+	process->sign = settings.sign;
 	process->bytes = size;
 	process->tgid = task->tgid;
 	process->start_ns = task->start_boottime;
@@ -195,7 +200,6 @@ int mappings(struct mapping_context *ctx)
 	mapping.inode = BPF_CORE_READ(inode, i_ino);
 	mapping.offset = (__u64)vma->vm_pgoff << settings.page_shift;
 	mapping.name = (__u64)BPF_CORE_READ(file, f_path.dentry);
-	mapping.start = vma->vm_start;
 	mapping.length = vma->vm_end - vma->vm_start;
 	if (bpf_seq_write(ctx->output->file, &mapping, sizeof(mapping)))
 		return 0;

@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -25,25 +26,26 @@ NAME = "iterators"
 # The kernel fills 8 pages at a time (kernel/bpf/bpf_iter.c) and never parts a record.
 _READ_BYTES = 256 * 1024
 
-# struct settings, process, mapping and descriptor of bpf/iterators.bpf.c. In a mapping what tells the file's
-# stretch (device, inode, offset, length, name) is taken as it stands, and so is a descriptor's file with its
-# path.
-SETTINGS = struct.Struct("=2I")
-PROCESS = struct.Struct("=Ii3Q2I16sq")
-MAPPING = struct.Struct("=I36sQ")
+# struct settings, process, mapping and descriptor of bpf/iterators.bpf.c. Mappings are taken as they stand, and
+# so is a descriptor's file with its path.
+SETTINGS = struct.Struct("=Q2I")
+PROCESS = struct.Struct("=QIi3Q2I16sq")
+MAPPING = struct.Struct("=2I4Q")
 DESCRIPTOR = struct.Struct("=IiQ2Iq")
-_STRETCH = struct.Struct("=I4Q")
 _FILE = struct.Struct("=Q2I")
 _MISSING: Any = object()
 
 _T = TypeVar("_T")
 
 
+Identity = tuple[int, int]
+"""A process's number, and when it began, in nanoseconds since boot: one process for ever."""
+
+
 class Head(NamedTuple):
     """One process."""
 
-    pid: int
-    start_ticks: int
+    identity: Identity
     cgroups: int
     """Equal numbers, equal cgroups; they mean nothing else."""
     root: int
@@ -54,25 +56,15 @@ class Head(NamedTuple):
     exe: bytes | None
     """As the kernel writes it, ` (deleted)` included; None where it has none, or one too long to say."""
 
-
-class Stretch(NamedTuple):
-    """One executable stretch of a process's memory that a file is behind."""
-
-    key: bytes
-    """Equal bytes, equal stretches of equal files by equal names."""
-    start: int
-
     @property
-    def length(self) -> int:
-        """In bytes."""
-        return int(_STRETCH.unpack(self.key)[3])
+    def pid(self) -> int:
+        """Its number."""
+        return self.identity[0]
 
 
 class Held(NamedTuple):
-    """One open file."""
+    """One open file that is not known yet."""
 
-    pid: int
-    start_ticks: int
     number: int
     """Of the descriptor."""
     key: bytes
@@ -110,9 +102,12 @@ class Iterators:
             raise errors.KernelError("this is not the initial pid namespace, whose numbers the kernel gives")
         self._ticks_per_s = os.sysconf("SC_CLK_TCK")
         self._offset_ns = _boottime_offset_ns(host)
+        # Whoever serves files through FUSE chooses their numbers: no process must be invented by them.
+        sign = int.from_bytes(os.urandom(8), sys.byteorder)
+        self._sign = sign.to_bytes(8, sys.byteorder)
         self._object = BpfObject(Library.shared(), NAME, read_image(NAME))
         try:
-            self._object.set_settings(SETTINGS.pack(mmap.PAGESIZE.bit_length() - 1, descriptors_max))
+            self._object.set_settings(SETTINGS.pack(sign, mmap.PAGESIZE.bit_length() - 1, descriptors_max))
             self._object.load()
             for program in self._object.programs:
                 self._object.attach(program)
@@ -131,72 +126,62 @@ class Iterators:
     ) -> None:
         self._object.close()
 
-    def executable(
-        self, known: Mapping[bytes, _T | None]
-    ) -> Iterator[tuple[Head, list[_T], list[Stretch], int]]:
+    def mappings(self) -> Iterator[tuple[Head, bytes]]:
         """What each process executes from, by process number; kernel threads have nothing.
 
-        Args:
-            known: what is known of stretches already, by their keys; what is None is left out.
-
         Yields:
-            The process, what is known of its stretches, those that are not known, and how many it has.
+            The process, and struct mapping for each of its executable mappings that a file is behind. Equal
+            bytes are equal stretches of equal files by equal names; processes of one program have the same.
 
         Raises:
             KernelError: the kernel gave up.
         """
-        unpack = MAPPING.unpack_from
-        head: Head | None = None
-        values: list[_T] = []
-        others: list[Stretch] = []
-        count = 0
+        rest = b""
         for page in self._read("mappings"):
-            at = begin = 0
-            size = len(page)
-            while at < size:
-                # The three fields of a mapping; of a process the first alone means something.
-                record_bytes, key, start = unpack(page, at)
-                if record_bytes:
-                    if head is not None:
-                        yield head, values, others, count + (at - begin) // MAPPING.size
-                    head, values, others, count = self._head(page, at), [], [], 0
-                    at += record_bytes
-                    begin = at
-                    continue
-                at += MAPPING.size
-                value = known.get(key, _MISSING)
-                if value is _MISSING:
-                    others.append(Stretch(key, start))
-                elif value is not None:
-                    values.append(value)
-            count += (size - begin) // MAPPING.size
-        if head is not None:
-            yield head, values, others, count
+            # In what is left of the last page there is one sign, at its beginning.
+            searched = len(rest)
+            data = rest + page if rest else page
+            at = 0
+            while (end := data.find(self._sign, max(at + PROCESS.size, searched))) >= 0:
+                head, begin = _head(data, at)
+                yield head, data[begin:end]
+                at = end
+            rest = data[at:]
+        if rest:
+            head, begin = _head(rest, 0)
+            yield head, rest[begin:]
 
-    def descriptors(self, known: Mapping[bytes, object | None]) -> Iterator[Held]:
+    def descriptors(self, known: Mapping[bytes, _T | None]) -> Iterator[tuple[Identity, _T | Held]]:
         """Regular files that processes have open, by process and descriptor.
 
         Args:
             known: what is known of files by their keys; what is None is left out.
 
+        Yields:
+            The process, and what is known of its file, or the file.
+
         Raises:
             KernelError: the kernel gave up.
         """
         unpack = DESCRIPTOR.unpack_from
+        # Of the path its NUL is left out.
+        first, last = DESCRIPTOR.size, DESCRIPTOR.size + _FILE.size - 1
         for page in self._read("descriptors"):
             at = 0
             size = len(page)
             while at < size:
                 record_bytes, pid, start_ns, number, _, path_bytes = unpack(page, at)
-                # The path's NUL is left out.
-                begin, end = at + DESCRIPTOR.size, at + DESCRIPTOR.size + _FILE.size + path_bytes - 1
+                key = page[at + first : at + last + path_bytes] if path_bytes > 0 else b""
                 at += record_bytes
-                if path_bytes <= 0:
-                    yield Held(pid, self._ticks(start_ns), number, b"", path_bytes == 0)
-                    continue
-                key = page[begin:end]
-                if known.get(key, _MISSING) is not None:
-                    yield Held(pid, self._ticks(start_ns), number, key)
+                value = known.get(key, _MISSING)
+                if value is _MISSING:
+                    yield (pid, start_ns), Held(number, key, path_bytes == 0)
+                elif value is not None:
+                    yield (pid, start_ns), value
+
+    def start_ticks(self, identity: Identity) -> int:
+        """When a process began, as /proc/PID/stat says it to us."""
+        return (identity[1] + self._offset_ns) * self._ticks_per_s // 1_000_000_000
 
     def _read(self, program: str) -> Iterator[bytes]:
         try:
@@ -218,15 +203,14 @@ class Iterators:
         finally:
             os.close(fd)
 
-    def _head(self, page: bytes, at: int) -> Head:
-        _, pid, start_ns, cgroups, root, uid, _, name, exe_bytes = PROCESS.unpack_from(page, at)
-        begin = at + PROCESS.size
-        exe = page[begin : begin + exe_bytes - 1] if exe_bytes > 0 else None
-        return Head(pid, self._ticks(start_ns), cgroups, root, uid, name.partition(b"\0")[0], exe)
 
-    def _ticks(self, start_ns: int) -> int:
-        """As /proc/PID/stat says it to us."""
-        return (start_ns + self._offset_ns) * self._ticks_per_s // 1_000_000_000
+def _head(page: bytes, at: int) -> tuple[Head, int]:
+    """The process at a place of the page, and where its mappings begin."""
+    _, record_bytes, pid, start_ns, cgroups, root, uid, _, name, exe_bytes = PROCESS.unpack_from(page, at)
+    begin = at + PROCESS.size
+    exe = page[begin : begin + exe_bytes - 1] if exe_bytes > 0 else None
+    head = Head((pid, start_ns), cgroups, root, uid, name.partition(b"\0")[0], exe)
+    return head, at + record_bytes
 
 
 def _boottime_offset_ns(host: Host) -> int:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* process_crowd N LIBRARY...: N processes that have the libraries mapped and two files open, until this one ends.
+/* process_crowd N NAME...: N processes that have libraries mapped and files open, until this one ends. A NAME that
+ * begins with a slash is a file, any other one a library. /etc/passwd and /etc/group are open in any case.
  *
  * Says "ready" when all of them stand, then waits for its standard input to close. The children die with it, and it
  * with its own parent. */
@@ -20,7 +21,10 @@ int main(int argc, char **argv)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (int i = 2; i < argc; i++)
-		if (!dlopen(argv[i], RTLD_NOW)) {
+		if (argv[i][0] == '/' && open(argv[i], O_RDONLY) < 0) {
+			perror(argv[i]);
+			return 1;
+		} else if (argv[i][0] != '/' && !dlopen(argv[i], RTLD_NOW)) {
 			fprintf(stderr, "%s\n", dlerror());
 			return 1;
 		}
