@@ -151,8 +151,8 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "executables": Condition(
         name="process-access",
-        means="which programs those processes run is not seen",
-        hides=LOOKING,
+        means="which programs those processes run is not seen, nor what is in files of their containers",
+        hides=(*LOOKING, "monitor", "files", "libs"),
         capabilities=("CAP_SYS_PTRACE",),
         remedy=_REFUSED,
     ),
@@ -172,8 +172,9 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "places": Condition(
         name="file-access",
-        means="certificates in files and directories that are closed to us are not seen",
-        hides=("snapshot", "run"),
+        means="what is in files and directories that are closed is not seen: certificates are missed, and"
+        " of files that others open only the name tells the kind",
+        hides=(*LOOKING, "monitor", "files", "libs"),
         capabilities=("CAP_DAC_READ_SEARCH",),
         remedy=_REFUSED,
     ),
@@ -181,7 +182,7 @@ CONDITIONS: dict[str, Condition] = {
         name="network-file-systems",
         means="what lies there is not seen: a network file system is never touched",
         hides=("snapshot", "run"),
-        remedy="none, on purpose: a dead server would hang the agent; run an agent on that server too",
+        remedy="none, on purpose: a dead server would hang the agent; run one on that server too",
     ),
     "names": Condition(
         name="not-all-tried",

@@ -2,9 +2,9 @@
 """Show which process loads which cryptographic library, while it happens.
 
 Libraries are known by what is in them, however they are called, and it is all the same whether a program was
-linked with one or opens it later. What is loaded already is in `fleet-agent snapshot`. Needs root, or
-CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH. Ctrl-C ends it, with all that was seen and its account, and exit
-code 0.
+linked with one or opens it later. What is loaded already is in `fleet-agent snapshot`. Needs root, or CAP_BPF
+and CAP_PERFMON; with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE also libraries that are closed to others, or in
+containers, can be read. Ctrl-C ends it, with all that was seen and its account, and exit code 0.
 
 Examples:
     fleet-agent libs --library libssl

@@ -29,8 +29,9 @@ _OBJECTS = (loading.OBJECT, iterators.NAME)
 def configure(parser: argparse.ArgumentParser) -> None:
     """One option."""
     parser.add_argument(
-        "--format", choices=["text", "json"], default="text", help="how to print (default: text)"
-    )
+        "-f", "--format", choices=("text", "json"), default="text", metavar="FORMAT",
+        help="one of: %(choices)s (default: text)",
+    )  # fmt: skip
 
 
 def report() -> dict[str, Any]:

@@ -116,8 +116,8 @@ def test_what_it_says_is_what_commands_then_do(circumstance: str) -> None:
     assert (done.returncode, said(done)) == (0, [])
     told = json.loads(done.stdout)["commands"]
 
-    # When the commands are run, then each ends as it said
-    for command in ("monitor", "files", "libs"):
+    # When the commands are run, then each ends as it said; the three differ only in their probes
+    for command in ("monitor", "files", "libs") if circumstance == "root" else ("monitor",):
         watched = alone(prefix, command, "--duration", "1", "--quiet")
         assert watched.returncode == told[command]["exit_code"], (command, watched.stderr)
         assert (told[command]["works"] == "not") is (watched.returncode != 0)
