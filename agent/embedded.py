@@ -43,6 +43,9 @@ SEARCH_BYTES_MAX = 512 * 1024 * 1024
 # A program with the smallest of these (libsodium) in it has 157 KiB of code. What has less is not searched:
 # four in five files of a host, and data that are shipped as libraries (ICU has 30 MiB and no code).
 _CODE_BYTES_MIN = 96 * 1024
+# A version that stands alone is looked for in smaller files: in a larger one others of that form are certain,
+# and this search takes 3 to 10 ms for a MiB.
+_LONE_BYTES_MAX = 64 * 1024 * 1024
 _PLACES = (Part.CONSTANTS, Part.MIXED)
 # Where Go's linker and others put its table of functions.
 _GO_PLACES = (Part.CONSTANTS, Part.VARIABLES)
@@ -286,7 +289,7 @@ def _tell(
             continue
         chunks = elf.contents(bytes_max, _PLACES)
         said = first_stated(trace.states, chunks) if trace.states else None
-        if trace.is_lone:
+        if trace.is_lone and elf.bytes_of(*_PLACES) <= min(bytes_max, _LONE_BYTES_MAX):
             said = lone_version(chunks)
         searched += said.searched_bytes if said else 0
         if (said and said.version) or not trace.is_stated:

@@ -429,6 +429,12 @@ def test_openssl_says_the_same_version() -> None:
         ("libsodium.so.23", "libsodium23"),
         ("libkrb5.so.3", "libkrb5-3"),
         ("libssh2.so.1", "libssh2-1"),
+        ("libssh.so.4", "libssh-4"),
+        ("libssh-gcrypt.so.4", "libssh-gcrypt-4"),
+        ("libmbedcrypto.so.7", "libmbedcrypto7"),
+        ("libwolfssl.so.35", "libwolfssl35"),
+        ("libbotan-2.so.19", "libbotan-2-19"),
+        ("libtomcrypt.so.1", "libtomcrypt1"),
     ],
 )
 def test_the_package_manager_says_the_same_version(name: str, package: str) -> None:
