@@ -190,6 +190,32 @@ def test_one_that_does_not_end_is_ended(scan: Callable[[Host], Scan]) -> None:
     assert failure(scan) == "did not end within 3 s"
 
 
+def test_one_that_the_kernel_does_not_let_go_of_is_left_and_the_others_have_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a disk that hangs: no signal arrives. Here none is sent."""
+    noted = tmp_path / "pid"
+
+    def waits(_host: Host) -> Scan:
+        noted.write_text(str(os.getpid()))
+        time.sleep(3600)
+        return Scan()
+
+    chosen = {"a": finds("/a"), "b": scanner(waits), "c": finds("/c")}
+    monkeypatch.setattr(supervise, "_END_S", 0.2)
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "killpg", lambda _group, _number: None)
+        outcomes = supervise.run_scanners(Host(), chosen, Budget(scanner_time_s=1))
+    os.kill(int(noted.read_text()), signal.SIGKILL)
+    os.waitpid(int(noted.read_text()), 0)
+
+    assert outcomes["b"].failure == (
+        "did not end within 1 s, and cannot be killed: it waits in the kernel, perhaps for a disk that hangs"
+    )
+    assert outcomes["a"].scan == Scan(entries=[entry("/a")])
+    assert outcomes["c"].scan == Scan(entries=[entry("/c")])
+
+
 def killed(_host: Host) -> Scan:
     """As the kernel kills when memory is short."""
     os.kill(os.getpid(), signal.SIGKILL)
