@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import pkgutil
+import sys
 
 import click
 
@@ -55,5 +57,17 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run as the `fleet` and `cryptofleet` commands."""
-    cli()
+    """Run as the `fleet` and `cryptofleet` commands; an answer that cannot be written is told once."""
+    try:
+        cli()
+    except OSError as error:
+        # Writing knows no file's name; opening does, and whoever opens translates his own errors.
+        if error.filename is not None:
+            raise
+        # What is still in the buffer has nowhere to go; Python would try again at exit, and complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        why = (error.strerror or str(error)).lower()
+        click.echo(f"fleet: cannot write the answer: {why}", err=True)
+        sys.exit(errors.EXIT_FAILURE)
