@@ -55,6 +55,12 @@ def after(script: str) -> tuple[str, ...]:
     return ("sh", "-c", f'{script} || exit 77; "$@"; exit $?', "sh")
 
 
+def root_with(*capabilities: str) -> tuple[str, ...]:
+    """Root as the unit makes him: these capabilities and no others, and nothing to be gained."""
+    kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+    return ("setpriv", "--no-new-privs", f"--bounding-set={kept}", "--inh-caps=-all")
+
+
 HIDEPID = after("mount -o remount,hidepid=2 /proc")
 NO_BTF = after("mount -t tmpfs tmpfs /sys/kernel/btf")
 IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
@@ -67,6 +73,7 @@ CIRCUMSTANCES = {
     "nobody with all of five": nobody_with(*ALL),
     "nobody with BPF": nobody_with("cap_39"),
     "nobody with BPF and PERFMON": nobody_with("cap_39", "cap_38"),
+    "root of the unit": root_with(*ALL),
     "root without PTRACE and DAC": root_without(*WITHOUT),
     "root without BPF": root_without("cap_39", "cap_21"),
     "nobody under hidepid": (*HIDEPID, *nobody_with()),
@@ -158,6 +165,31 @@ def test_what_it_wants_granted_is_what_is_missing(circumstance: str) -> None:
     # Then nothing is missing any more
     told = json.loads(done.stdout)
     assert {name: one["works"] for name, one in told["commands"].items()} == dict.fromkeys(commands, "fully")
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_the_unit_gives_the_service_all_that_it_needs(house: Path) -> None:
+    """Whoever installs it as it is has nothing to grant."""
+    unit = (house / "agent" / "packaging" / "fleet-agent.service").read_text()
+    names = re.search(r"^CapabilityBoundingSet=(.+)$", unit, re.MULTILINE)
+    assert names is not None
+    numbers = [f"cap_{CAPABILITIES[name]}" for name in names[1].split()]
+
+    words = ("--for", "snapshot", "--for", "monitor")
+    told = json.loads(alone(root_with(*numbers), "status", "--format", "json", *words).stdout)
+
+    assert told["agent"]["no_new_privs"] is True
+    assert {one["works"] for one in told["commands"].values()} == {"fully"}, told["missing"]
+
+
+def test_the_one_file_tells_the_same(frozen_agent: Path) -> None:
+    """Another process tree, another libbpf, the same answers."""
+    frozen = status(agent=(frozen_agent,))
+    plain = status()
+
+    assert frozen["commands"] == plain["commands"]
+    assert frozen["tried"].keys() == plain["tried"].keys()
 
 
 @pytest.mark.root
