@@ -48,17 +48,18 @@ def put(data: bytes) -> None:
     Raises:
         BrokenPipeError: the reader has gone, as `head` does; nobody's fault.
         OutputError: the disk behind it is full, or it is closed.
+        KeyboardInterrupt: the reader does not read, and somebody did not want to wait for it.
     """
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except OSError as error:
-        # What is still in the buffer has nowhere to go; Python would try again at exit, and complain.
+    except (OSError, KeyboardInterrupt) as error:
+        # What is still in the buffer has nowhere to go; Python would try again at exit, and complain or wait.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-        if isinstance(error, BrokenPipeError):
+        if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
             raise
         raise errors.OutputError(f"cannot write to standard output: {why(error)}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -359,6 +360,62 @@ def test_quiet_says_nothing(key: Path) -> None:
         pytest.skip(done.stderr.decode())
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_who_is_kept_waiting_by_a_reader_may_end_it_by_a_second_ctrl_c(key: Path) -> None:
+    """The first asks for an end in good order, which a reader that does not read puts off for ever."""
+    watching = Watching("--file", str(key))
+    open_many(key, 1000)
+    until(lambda: waits_in_a_pipe(watching.process.pid))
+    watching.tell(signal.SIGINT)
+    time.sleep(1.5)
+    assert watching.process.poll() is None
+    watching.tell(signal.SIGINT)
+
+    try:
+        assert watching.process.wait(60) == 130
+    finally:
+        watching.process.kill()
+    watching.finish(None)
+    assert watching.said[1:] == ["fleet-agent: stopped"]
+
+
+def waits_in_a_pipe(pid: int) -> bool:
+    """Whether it writes to one that is full: write(2) is call 1 on x86_64, 64 on aarch64."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[:2] in (["1", "0x1"], ["64", "0x1"])
+
+
+def open_many(path: Path, times: int) -> None:
+    """One process opens it so often, as fast as it can."""
+    code = "import os, sys\nfor _ in range(int(sys.argv[2])): os.close(os.open(sys.argv[1], 0))"
+    subprocess.run([sys.executable, "-c", code, path, str(times)], check=True)
+
+
+def test_what_is_lost_is_counted_to_the_last_event(key: Path) -> None:
+    """A watch that gets no time to look loses what its ring cannot hold; that is said, and is exit code 6."""
+    watching = Watching("--strict", "--file", str(key), stdout=subprocess.DEVNULL)
+    watching.tell(signal.SIGSTOP)
+    open_many(key, 60_000)
+    watching.tell(signal.SIGCONT)
+    watching.finish()
+
+    assert watching.process.returncode == errors.EXIT_PARTIAL
+    account = re.search(r"file_open: (\d+) shown of \d+, (\d+) lost", watching.said[-1])
+    assert account is not None
+    shown, lost = map(int, account.groups())
+    assert lost > 0
+    # Others on this machine may have lost some too.
+    assert shown < 60_000 <= shown + lost
+
+
+def test_who_ignores_the_end_of_a_terminal_is_left_at_work(key: Path) -> None:
+    """nohup(1)."""
+    watching = Watching("--file", str(key), prefix=("sh", "-c", "trap '' HUP; exec \"$@\"", "sh"))
+    watching.tell(signal.SIGHUP)
+    open_with("cat", key)
+    time.sleep(0.2)
+
+    assert len(watching.end()) == 1
 
 
 def test_two_watch_at_once_and_see_the_same(tmp_path: Path) -> None:

@@ -49,7 +49,11 @@ class Watching:
         """What it printed, once it is told to stop, or stops by itself."""
         if number is not None:
             self.tell(number)
-        out, err = self.process.communicate(timeout=60)
+        try:
+            out, err = self.process.communicate(timeout=60)
+        except BaseException:
+            self.process.kill()
+            raise
         self.said += err.decode().splitlines()
         assert "Traceback" not in err.decode(), err
         self.out = out or b""
