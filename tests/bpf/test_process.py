@@ -174,11 +174,14 @@ def test_who_was_killed_is_told_with_the_signal(
     assert event.signal == name
 
 
-def test_a_core_is_told(watch: Watch, doer_path: Path) -> None:
+def test_a_core_is_told(
+    watch: Watch, doer_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was in the process's memory, keys included, lies in a file then."""
     # Given a process that may leave a core
     if not Path("/proc/sys/kernel/core_pattern").read_text().strip():
         pytest.skip("this kernel writes no cores (core_pattern is empty)")
+    monkeypatch.chdir(tmp_path)
     statuses: list[int] = []
 
     # When it is ended by a signal that leaves one

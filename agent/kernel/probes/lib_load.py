@@ -30,7 +30,7 @@ SPEC = Spec(
     calls=CALLS_MAP,
     needs=("CAP_BPF", "CAP_PERFMON"),
     kernel="5.8",
-    cost="about 0.4 us for every mmap on the host, 2 us for the first mapping of a library in a process",
+    cost="about 0.1 us for every system call on the host, 0.4 for every mmap, 1 for every one of a library",
 )
 
 # `libssl` of `libssl.so.3`, and of `libssl-3a1b2c4d.so.3` as wheels name what they bundle.
