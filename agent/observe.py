@@ -80,6 +80,11 @@ class Watch:
         """The unit and container of the process that an event tells of."""
         return self._placements.of(event.cgroup_id)
 
+    def show(self, see: Callable[[Event], None]) -> None:
+        """Watch until the window is over; every event is shown to `see` as it comes, and none is kept."""
+        for event in self._window.events():
+            see(event)
+
     def scan(self, see: Callable[[Event], None] = lambda _event: None) -> Scan:
         """Watch until the window is over; every event is shown to `see` as it comes, opens are folded."""
         labels: dict[str, Placement] = {}

@@ -54,8 +54,8 @@ class Stop:
 class _Seen(NamedTuple):
     """What a watch leaves."""
 
-    scan: Scan
-    """What file opens fold into."""
+    scan: Scan | None
+    """What file opens fold into, where that is remembered."""
     stats: tuple[ProbeStats, ...]
     refused: dict[str, str]
     """What could not be attached, and why."""
@@ -102,20 +102,29 @@ def run(args: argparse.Namespace, probes: Iterable[str]) -> int:
     wanted = _wanted(probes, selection)
     if args.follow_children and args.pid is None:
         raise errors.UsageError("--follow-children needs --pid: the process whose children are meant")
-    # Only a look at the whole host tells what is in use on it.
-    state_dir = (
-        cli.load_config(args, {}).settings.state_dir if "file_open" in wanted and args.pid is None else None
-    )
+    state_dir = _state_dir(args, wanted)
     output = Output(formats.stream(args.format), args.output, is_empty=args.overwrite)
     stop = Stop()
     with _signals(stop, output), sandbox.open_host() as host, guest.admit(exclusive=False):
-        seen = _watch(args, host, selection, wanted, output, stop)
+        seen = _watch(args, host, wanted, _Show(selection, output, stop), is_kept=state_dir is not None)
         if not args.quiet and not stop.is_unread:
             cli.say(_account(seen))
-        if state_dir is not None:
+        if state_dir is not None and seen.scan is not None:
             _remember(state_dir, host, seen.scan)
     is_partial = bool(seen.refused) or any(one.unseen or one.refused for one in seen.stats)
     return errors.EXIT_PARTIAL if args.strict and is_partial else errors.EXIT_COMPLETE
+
+
+def _state_dir(args: argparse.Namespace, wanted: Iterable[str]) -> str | None:
+    """Where to remember the files that are seen in use; None for nowhere.
+
+    Only where this host is part of a fleet: a look by hand leaves nothing behind. And only a look at the
+    whole host tells what is in use on it.
+    """
+    if observe.PROBE not in wanted or args.pid is not None:
+        return None
+    state_dir = cli.load_config(args, {}).settings.state_dir
+    return state_dir if os.path.isdir(state_dir) else None
 
 
 def _wanted(probes: Iterable[str], selection: Selection) -> tuple[str, ...]:
@@ -133,78 +142,80 @@ def _wanted(probes: Iterable[str], selection: Selection) -> tuple[str, ...]:
 class _Show:
     """Shows what was asked for, and counts it by type."""
 
-    def __init__(self, selection: Selection, printer: events.Printer, output: Output, stop: Stop) -> None:
+    def __init__(self, selection: Selection, output: Output, stop: Stop) -> None:
         self.counts: Counter[str] = Counter()
+        self.output = output
+        self.stop = stop
         self._selection = selection
-        self._printer = printer
-        self._output = output
-        self._stop = stop
 
-    def __call__(self, event: Event) -> None:
-        """One event."""
-        if self._stop.is_unread or not self._selection.matches(
-            pid=event.pid,
-            process=event.process,
-            library=getattr(event, "library", None),
-            file=getattr(event, "file", None),
-        ):
-            return
-        document = self._printer.document(event)
-        if document is not None:
-            with _reader(self._stop):
-                self._output.show(document)
-            self.counts[document["event_type"]] += 1
+    def through(self, printer: events.Printer) -> Callable[[Event], None]:
+        """Show one event, as this prints it."""
+
+        def show(event: Event) -> None:
+            if self.stop.is_unread or not self._selection.matches(
+                pid=event.pid,
+                process=event.process,
+                library=getattr(event, "library", None),
+                file=getattr(event, "file", None),
+            ):
+                return
+            document = printer.document(event)
+            if document is not None:
+                with _reader(self.stop):
+                    self.output.show(document)
+                self.counts[document["event_type"]] += 1
+
+        return show
+
+    def is_over(self) -> bool:
+        """Whether it shall end; asked at each look, which is the moment to change files, too."""
+        complaint = self.output.reopen_if_asked()
+        if complaint:
+            cli.say(complaint)
+        if self.output.is_reader_gone():
+            self.stop.is_unread = True
+        return self.stop.is_set or self.stop.is_unread
 
 
 def _watch(
-    args: argparse.Namespace,
-    host: Host,
-    selection: Selection,
-    wanted: tuple[str, ...],
-    output: Output,
-    stop: Stop,
+    args: argparse.Namespace, host: Host, wanted: tuple[str, ...], shown: _Show, *, is_kept: bool
 ) -> _Seen:
     """The window, from the first event to the account."""
     redaction: Redaction = Truth() if args.no_redact else Printed(People.of(host))
-
-    def is_over() -> bool:
-        complaint = output.reopen_if_asked()
-        if complaint:
-            cli.say(complaint)
-        if output.is_reader_gone():
-            stop.is_unread = True
-        return stop.is_set or stop.is_unread
-
     with observe.open_watch(
         host, args.duration or None, is_folding=False, probes=wanted, pid=args.pid,
         is_following=args.follow_children,
     ) as watch:  # fmt: skip
-        watch.stop_when(is_over)
+        watch.stop_when(shown.is_over)
         printer = events.Printer(
             host, redaction, placement=watch.placement, file_kind=FileTypes(host).of,
             library=Loaded(host, watch.disregard).of,
         )  # fmt: skip
-        show = _Show(selection, printer, output, stop)
         if not args.quiet:
-            _announce(args, watch, wanted)
-            if args.pid is not None and not host.exists(f"/proc/{args.pid}"):
-                cli.say(f"there is no process {args.pid} at the moment")
-        with _reader(stop):
-            output.begin()
-        scan = watch.scan(show)
-        if not stop.is_unread:
-            with _reader(stop):
-                output.end()
-        return _Seen(scan, watch.stats(), watch.refused, show.counts)
+            _announce(args, host, watch, wanted)
+        show = shown.through(printer)
+        scan = None
+        with _reader(shown.stop):
+            shown.output.begin()
+        if is_kept:
+            scan = watch.scan(show)
+        else:
+            watch.show(show)
+        if not shown.stop.is_unread:
+            with _reader(shown.stop):
+                shown.output.end()
+        return _Seen(scan, watch.stats(), watch.refused, shown.counts)
 
 
-def _announce(args: argparse.Namespace, watch: observe.Watch, wanted: tuple[str, ...]) -> None:
+def _announce(args: argparse.Namespace, host: Host, watch: observe.Watch, wanted: tuple[str, ...]) -> None:
     """What is watched from now on, and what is not though it was asked for."""
     at_work = [name for name in wanted if name not in watch.refused]
     until = f"for {args.duration} s" if args.duration else "until Ctrl-C"
     cli.say(f"watching {', '.join(at_work)} {until}")
     for name, reason in sorted(watch.refused.items()):
         cli.say(f"{name} is not watched: {reason}")
+    if args.pid is not None and not host.exists(f"/proc/{args.pid}"):
+        cli.say(f"there is no process {args.pid} at the moment")
     if not args.verbose:
         return
     for stats in watch.stats():
@@ -230,9 +241,7 @@ def _account(seen: _Seen) -> str:
 
 
 def _remember(state_dir: str, host: Host, scan: Scan) -> None:
-    """Only where this host is part of a fleet: a look by hand leaves nothing behind."""
-    if not os.path.isdir(state_dir):
-        return
+    """Keep what was seen in use for the next document."""
     try:
         with StateDirectory(state_dir) as state, state.locked():
             remembered, complaint = memory.load(state)

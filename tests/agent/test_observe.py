@@ -183,9 +183,9 @@ def test_more_uses_than_are_kept_are_counted(host: Host, monkeypatch: pytest.Mon
 
 def test_programs_that_the_kernel_refused_are_named(host: Host) -> None:
     """A window with one probe less is not the whole window."""
-    window = FakeWindow(stats=account(refused={"openat2": "EINVAL"}), refused={"exec": "no BTF"})
+    window = FakeWindow(stats=account(refused={"openat2": "EINVAL"}), refused={"file_open": "no BTF"})
 
-    assert scan(host, window).rung_reason == "exec: no BTF; openat2: EINVAL"
+    assert scan(host, window).rung_reason == "file_open: no BTF; openat2: EINVAL"
 
 
 def test_a_window_is_closed_whatever_happens(host: Host) -> None:
