@@ -85,7 +85,7 @@ def host(tmp_path: Path) -> Host:
     return Host(str(tmp_path))
 
 
-def scan(host: Host, window: FakeWindow, see: Callable[[FileOpen], None] = lambda _: None) -> Scan:
+def scan(host: Host, window: FakeWindow, see: Callable[[Event], None] = lambda _: None) -> Scan:
     """What the window makes."""
     found = Watch(host, cast("Window", window)).scan(see)
     assert encode_part(found.entries)
@@ -192,7 +192,7 @@ def test_a_window_is_closed_whatever_happens(host: Host) -> None:
     """Programs must not stay in the kernel."""
     window = FakeWindow(opened("/a.pem"))
 
-    def fail(_event: FileOpen) -> None:
+    def fail(_event: Event) -> None:
         raise BrokenPipeError
 
     with Watch(host, cast("Window", window)) as watch:
