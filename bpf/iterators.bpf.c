@@ -13,6 +13,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "iterators.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -47,56 +48,7 @@ struct descriptor_context {
 	struct file *file;
 };
 
-/* The whole of .rodata; written by Python before loading, constant to the verifier after. */
-struct settings {
-	__u64 sign;	       /* begins every struct process; nobody can guess it */
-	__u32 page_shift;      /* a page has 1 << page_shift bytes */
-	__u32 descriptors_max; /* of one process; beyond it one record says that there are more */
-};
-
 const volatile struct settings settings = {};
-
-/* One process, before the first of its mappings. 72 bytes, then the path of its executable. */
-struct process {
-	__u64 sign;	/* settings.sign: by this it is told from a mapping */
-	__u32 bytes;	/* of the record, a multiple of 8 */
-	__s32 tgid;	/* in the initial pid namespace */
-	__u64 start_ns; /* CLOCK_BOOTTIME at which it began: with tgid, its identity */
-	__u64 cgroups;	/* equal numbers, equal cgroups in all hierarchies; it means nothing else */
-	__u64 root;	/* equal numbers, equal root directories; it means nothing else */
-	__u32 uid;	/* real, in the initial user namespace */
-	__u32 reserved;
-	char comm[16];	 /* NUL-terminated */
-	__s64 exe_bytes; /* of the path, its NUL included; or a negative errno */
-	char exe[];
-};
-
-/*
- * One executable mapping of a file. 40 bytes. Nothing in it is the process's own, neither its
- * number nor an address: processes of one program have the same bytes here.
- */
-struct mapping {
-	__u32 dev; /* major << 20 | minor */
-	__u32 reserved;
-	__u64 inode;
-	__u64 offset; /* in bytes */
-	__u64 length;
-	__u64 name; /* equal numbers, equal names of one file; it means nothing else */
-};
-
-/* One open regular file. 48 bytes, then its path. */
-struct descriptor {
-	__u32 bytes; /* of the record, a multiple of 8 */
-	__s32 tgid;
-	__u64 start_ns;
-	__u32 fd;
-	__u32 reserved;
-	__s64 path_bytes; /* as exe_bytes; 0: there are more than descriptors_max */
-	__u64 inode;
-	__u32 dev;
-	__u32 mount; /* number of its mount, as mountinfo has it */
-	char path[];
-};
 
 /* Room for one record, which is built here: a program's own stack has 512 bytes. */
 struct scratch {

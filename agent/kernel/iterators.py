@@ -26,13 +26,13 @@ NAME = "iterators"
 # The kernel fills 8 pages at a time (kernel/bpf/bpf_iter.c) and never parts a record.
 _READ_BYTES = 256 * 1024
 
-# struct settings, process, mapping and descriptor of bpf/iterators.bpf.c. Mappings are taken as they stand, and
-# so is a descriptor's file with its path.
+# struct settings, process, mapping and descriptor of bpf/iterators.bpf.c. Mappings are taken as they stand,
+# and so is a descriptor's file with its path.
 SETTINGS = struct.Struct("=Q2I")
 PROCESS = struct.Struct("=QIi3Q2I16sq")
 MAPPING = struct.Struct("=2I4Q")
 DESCRIPTOR = struct.Struct("=IiQ2Iq")
-_FILE = struct.Struct("=Q2I")
+FILE = struct.Struct("=Q2I")
 _MISSING: Any = object()
 
 _T = TypeVar("_T")
@@ -75,12 +75,12 @@ class Held(NamedTuple):
     @property
     def mount(self) -> int:
         """Number of the mount that it lies on."""
-        return int(_FILE.unpack_from(self.key)[2])
+        return int(FILE.unpack_from(self.key)[2])
 
     @property
     def name(self) -> bytes:
         """What the kernel calls it, ` (deleted)` included."""
-        return self.key[_FILE.size :]
+        return self.key[FILE.size :]
 
 
 class Iterators:
@@ -165,7 +165,7 @@ class Iterators:
         """
         unpack = DESCRIPTOR.unpack_from
         # Of the path its NUL is left out.
-        first, last = DESCRIPTOR.size, DESCRIPTOR.size + _FILE.size - 1
+        first, last = DESCRIPTOR.size, DESCRIPTOR.size + FILE.size - 1
         for page in self._read("descriptors"):
             at = 0
             size = len(page)
