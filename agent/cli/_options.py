@@ -30,10 +30,9 @@ _FILTERS = {
 
 def add_duration(parser: argparse.ArgumentParser, default_s: int = 0) -> None:
     """-d: how long to watch; 0 is until somebody ends it."""
-    said = "until Ctrl-C" if default_s == 0 else str(default_s)
     parser.add_argument(
         "-d", "--duration", type=duration, default=default_s, metavar="S",
-        help=f"seconds; 0 is until Ctrl-C (default: {said})",
+        help="seconds; 0 is until Ctrl-C (default: %(default)s)",
     )  # fmt: skip
 
 
@@ -67,10 +66,10 @@ def add_filters(
 
 
 def add_follow_children(parser: argparse.ArgumentParser) -> None:
-    """--follow-children: the descendants of the chosen process too."""
+    """--follow-children: the descendants of the process that was chosen by its number too."""
     parser.add_argument(
         "--follow-children", action="store_true",
-        help="with --pid: also of processes that it starts meanwhile, and of those that they start",
+        help="also its descendants: those that it has, and those that come meanwhile",
     )  # fmt: skip
 
 
