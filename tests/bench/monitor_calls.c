@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// SPDX-License-Identifier: Apache-2.0
 /*
  * How long does a system call take on this machine? Best of 20 chunks, in nanoseconds, one number.
  *
