@@ -32,7 +32,7 @@ from agent.kernel.probes.process_exec import ProcessExec
 from agent.kernel.probes.process_exit import ProcessExit
 from agent.loaded import LoadedLibrary
 from agent.process import HeldFile, HeldLibrary
-from agent.profile_record import File, Mode, Record, printed
+from agent.profile_record import Mode, Record, printed
 from agent.redact import Redaction
 from agent.subject import Subject, ticks
 
@@ -113,24 +113,27 @@ class Profile:
             record.subject = subject
 
     def hold(
-        self, subject: Subject, libraries: Iterable[HeldLibrary], files: Iterable[tuple[HeldFile, Mode]]
+        self,
+        subject: Subject,
+        libraries: Iterable[HeldLibrary],
+        files: Iterable[tuple[HeldFile, Mode]],
+        when: str,
     ) -> None:
-        """What a process had mapped and open when the window began."""
+        """What a process had mapped and open when it was looked at, soon after the window began.
+
+        To be told before any event. An event from between the two moments tells of what was found, too, and
+        knows better when it came.
+        """
         record = self._record_of(subject)
-        if record is None:
-            return
-        for library in libraries:
-            record.load(library, record.started, before_window=True)
-        for held, mode in files:
-            kind = FileKind(file_type=held.file_type, kind=held.file_kind)
-            record.access(held.path, File(kind, 1, record.started, self._began, mode, before_window=True))
+        if record is not None:
+            record.hold(libraries, files, self._began, when)
 
     def find(self, subject: Subject, libraries: Iterable[HeldLibrary], when: str) -> None:
         """What a process has mapped at a later moment: what was loaded and not told of."""
         record = self._record_of(subject)
         if record is not None:
             for library in libraries:
-                record.load(library, when, before_window=False)
+                record.load(library, when)
 
     def see(
         self,
@@ -164,7 +167,7 @@ class Profile:
                 name=loaded.name,
                 version=loaded.version,
             )
-            record.load(held, event.timestamp, before_window=False, is_read=loaded.by == "content")
+            record.load(held, event.timestamp, is_read=loaded.by == "content")
         elif isinstance(event, ProcessExec):
             record.subject = _become(record.subject, event)
         elif isinstance(event, ProcessExit):

@@ -6,7 +6,7 @@ What the keys mean is said in `agent.profile`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from agent.file_kind import FileKind
 from agent.host import Host
 from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.probes.process_exit import ProcessExit
-from agent.process import HeldLibrary
+from agent.process import HeldFile, HeldLibrary
 from agent.redact import Redaction
 from agent.subject import Subject
 
@@ -76,9 +76,9 @@ class Library:
 
     held: HeldLibrary
     load_time: str
-    before_window: bool
     is_read: bool
     """Whether its bytes were read; else its name is all that is known of it."""
+    before_window: bool = False
 
     def document(self, redaction: Redaction) -> dict[str, Any]:
         """As it is printed."""
@@ -112,19 +112,38 @@ class Record:
     failed_opens: int = 0
     files_omitted: int = 0
     exit: ProcessExit | None = None
+    looked_at: str = ""
+    """When it was looked at for what was there before; events from then back to the window's beginning tell
+    of things that were found there too."""
 
-    def load(self, library: HeldLibrary, when: str, *, before_window: bool, is_read: bool = True) -> None:
+    def hold(
+        self, libraries: Iterable[HeldLibrary], files: Iterable[tuple[HeldFile, Mode]], began: str, when: str
+    ) -> None:
+        """What it had when it was looked at, `when`, soon after the window began."""
+        self.looked_at = when
+        for library in libraries:
+            self.libraries[library.path, library.deleted] = Library(
+                library, self.started, is_read=True, before_window=True
+            )
+        for held, mode in files:
+            kind = FileKind(file_type=held.file_type, kind=held.file_kind)
+            self.access(held.path, File(kind, 1, self.started, began, mode, before_window=True))
+
+    def load(self, library: HeldLibrary, when: str, *, is_read: bool = True) -> None:
         """A library that it has. The first moment counts: seen again, it is no second one."""
-        self.libraries.setdefault(
-            (library.path, library.deleted),
-            Library(library, when, before_window=before_window, is_read=is_read),
-        )
+        key = (library.path, library.deleted)
+        known = self.libraries.get(key)
+        if known is None or (known.before_window and when <= self.looked_at):
+            self.libraries[key] = Library(library, when, is_read=is_read)
 
     def open(self, event: FileOpen, kind: FileKind) -> None:
         """A file that it tried to open."""
         if event.result < 0:
             self.failed_opens += event.count
             return
+        known = self.files.get(event.file)
+        if known is not None and known.before_window and event.timestamp <= self.looked_at:
+            del self.files[event.file]
         mode = _MODES.get(event.flags.partition("|")[0], frozenset[str]())
         self.access(event.file, File(kind, event.count, event.timestamp, event.timestamp, mode))
 

@@ -111,9 +111,9 @@ def _watch(
             moment=lambda ticks: canonical.timestamp(subjects.start_ns(host, ticks)),
             is_following=args.follow_children,
         )
+        _begin(host, profile, subject, looks)
         if not args.quiet:
             _announce(args, subject)
-        _begin(host, profile, subject, looks)
         window.stop_when(_Over(host, profile, stop))
         _fill(host, profile, window)
         _finish(host, profile, looks)
@@ -139,7 +139,7 @@ def _begin(host: Host, profile: Profile, subject: Subject, looks: held.Looks) ->
         profile.add_child(child)
     for one in profile.subjects:
         found = looks.at(one.pid)
-        profile.hold(one, found.libraries, found.files)
+        profile.hold(one, found.libraries, found.files, canonical.timestamp(host.now_ns()))
 
 
 class _Over:

@@ -195,7 +195,7 @@ def test_what_was_there_before_counts_and_says_so() -> None:
     """Moments are moments for who parses them: the earliest possible, marked."""
     making = profile()
     held = HeldFile(path="/etc/ssl/web.key", file_type="private_key", file_kind="pkcs8")
-    making.hold(subject(), [HELD_SSL], [(held, frozenset({"read"}))])
+    making.hold(subject(), [HELD_SSL], [(held, frozenset({"read"}))], at(0.5))
     see(making, opened(second=7))
 
     found = document(making)
@@ -215,6 +215,33 @@ def test_what_was_there_before_counts_and_says_so() -> None:
     ]  # fmt: skip
     assert found["statistics"]["total_events"] == 1
     assert found["statistics"]["libraries_loaded"] == 1
+
+
+def test_what_came_between_the_beginning_and_the_look_came_in_the_window() -> None:
+    """The look finds it, and so it was there; the event knows that it was not there before."""
+    making = profile()
+    held = HeldFile(path="/etc/ssl/web.key", file_type="private_key", file_kind="pkcs8")
+    making.hold(subject(), [HELD_SSL], [(held, frozenset({"read"}))], at(2))
+    see(making, loaded(second=1))
+    see(making, opened(second=1))
+    see(making, opened(second=1))
+    see(making, opened(second=3))
+
+    found = document(making)
+
+    ((library,), (file,)) = found["libraries"], found["files_accessed"]
+    assert (library["load_time"], library.get("before_window")) == (at(1), None)
+    assert (file["first_access"], file["access_count"], file.get("before_window")) == (at(1), 3, None)
+
+
+def test_a_library_that_another_program_loads_again_was_there_before() -> None:
+    """The process has become another program since."""
+    making = profile()
+    making.hold(subject(), [HELD_SSL], [], at(0.5))
+    see(making, loaded(second=4))
+
+    (library,) = document(making)["libraries"]
+    assert library["before_window"]
 
 
 def test_a_library_is_loaded_once() -> None:
