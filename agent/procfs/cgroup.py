@@ -24,7 +24,8 @@ class Placement:
     unit: str | None = None
     """systemd unit; `user@.service/UNIT` for a unit of a user's own manager."""
     container: str | None = None
-    """Runtime: docker, podman, kubernetes, containerd, lxc, systemd-nspawn."""
+    """Runtime: docker, podman, kubernetes, containerd, cri-o, lxc, systemd-nspawn; or other-root, where no
+    cgroup names one and the process's root directory is not the host's (`agent.census`)."""
 
     @property
     def label(self) -> str:
@@ -38,17 +39,30 @@ _ID = "[0-9a-f]{64}"
 _CONTAINERS = tuple(
     (re.compile(pattern), runtime)
     for pattern, runtime in (
-        (r"kubepods(?:[-.].*)?", "kubernetes"),
+        (r"(?:kubelet-)?kubepods(?:[-.].*)?", "kubernetes"),
         (rf"docker-{_ID}\.scope", "docker"),
-        (rf"libpod-{_ID}(?:\.scope)?", "podman"),
+        # The second where systemd started it (`--cgroups=split`, as Quadlet's services do).
+        (rf"libpod-(?:payload-)?{_ID}(?:\.scope)?", "podman"),
         (rf"(?:cri-containerd|nerdctl)-{_ID}\.scope", "containerd"),
         (rf"crio-{_ID}(?:\.scope)?", "cri-o"),
         (r"lxc\.payload(?:\..+)?", "lxc"),
         (r"systemd-nspawn@.*\.service", "systemd-nspawn"),
     )
 )
-# Two components: a runtime's folder and an id or name in it.
-_FOLDERS = {"docker": re.compile(_ID), "lxc": re.compile(r".+", re.DOTALL)}
+# Two components: a runtime's folder and an id or name in it. containerd's folders are its namespaces
+# (containerd's docs/namespaces.md): ctr's and nerdctl's own, and the one of Kubernetes.
+_FOLDERS = {
+    "docker": ("docker", re.compile(_ID)),
+    "lxc": ("lxc", re.compile(r".+", re.DOTALL)),
+    "default": ("containerd", re.compile(_ID)),
+    "k8s.io": ("containerd", re.compile(_ID)),
+}
+# What a runtime puts beside a container, and runs on the host itself: the process that watches over it
+# (conmon(8); `supervisor` of systemd-nspawn(1)).
+_WATCHER = re.compile(rf"(?:crio|libpod)-conmon-{_ID}(?:\.scope)?")
+_WATCHER_BELOW = re.compile(r"(?:systemd-nspawn@.*\.service|machine-.*\.scope)/supervisor", re.DOTALL)
+# A machine that systemd-nspawn was told to start by hand; a virtual machine's scope has no payload.
+_PAYLOAD = re.compile(r"machine-.*\.scope/payload", re.DOTALL)
 
 _UNIT = re.compile(r".+\.(?:service|scope)", re.DOTALL)
 # What one accepted connection is called (systemd.socket(5), Accept=): a counter and the two addresses, or the
@@ -80,11 +94,18 @@ def parse_cgroup(page: bytes) -> Placement:
         if colon:
             paths[controllers] = path.removesuffix(" (deleted)")
     unit = container = None
+    split = {controllers: path.split("/") for controllers, path in paths.items()}
+    is_watcher = any(map(_is_watcher, split.values()))
     for controllers in ("name=systemd", ""):
-        unit = unit or _unit(paths.get(controllers, "").split("/"))
-    for path in paths.values():
-        container = container or _container(path.split("/"))
+        unit = unit or _unit(split.get(controllers, []), is_watcher=is_watcher)
+    for components in split.values():
+        container = container or (None if is_watcher else _container(components))
     return Placement(unit, container)
+
+
+def _is_watcher(components: list[str]) -> bool:
+    pairs = (f"{outer}/{inner}" for outer, inner in itertools.pairwise(components))
+    return any(map(_WATCHER.fullmatch, components)) or any(map(_WATCHER_BELOW.fullmatch, pairs))
 
 
 def _container(components: list[str]) -> str | None:
@@ -93,15 +114,18 @@ def _container(components: list[str]) -> str | None:
             if pattern.fullmatch(component):
                 return runtime
     for folder, name in itertools.pairwise(components):
-        if folder in _FOLDERS and _FOLDERS[folder].fullmatch(name):
-            return folder
+        if folder in _FOLDERS and _FOLDERS[folder][1].fullmatch(name):
+            return _FOLDERS[folder][0]
+        if _PAYLOAD.fullmatch(f"{folder}/{name}"):
+            return "systemd-nspawn"
     return None
 
 
-def _unit(components: list[str]) -> str | None:
+def _unit(components: list[str], *, is_watcher: bool) -> str | None:
     """The innermost unit, down to the container: what lies outside of that is no unit of the process's."""
     for at in range(len(components) - 1, -1, -1):
-        if _container(components[at : at + 1]) or _container(components[max(0, at - 1) : at + 1]):
+        around = (components[at : at + 1], components[max(0, at - 1) : at + 1])
+        if not is_watcher and any(map(_container, around)):
             return None
         if _UNIT.fullmatch(components[at]):
             name = stable_name(components[at])

@@ -73,6 +73,18 @@ def test_the_unit_is_named_without_what_changes(path: str, unit: str | None, lin
         (f"/kubepods/besteffort/pod3f2b6a0e-8d3c-4a52-9c7b-0d6f1a2b3c4d/{ID}", "kubernetes", None),
         (f"/system.slice/nerdctl-{ID}.scope", "containerd", None),
         (f"/machine.slice/crio-{ID}.scope", "cri-o", None),
+        (f"/default/{ID}", "containerd", None),
+        (f"/k8s.io/{ID}", "containerd", None),
+        (
+            f"/kubelet.slice/kubelet-kubepods.slice/kubelet-{POD}/cri-containerd-{ID}.scope",
+            "kubernetes",
+            None,
+        ),
+        (f"/system.slice/web.service/libpod-payload-{ID}", "podman", None),
+        ("/machine.slice/machine-trixie.scope/payload/init.scope", "systemd-nspawn", "init.scope"),
+        # What watches over a container runs on the host.
+        (f"/kubepods.slice/{POD}/crio-conmon-{ID}.scope", None, "crio-conmon.scope"),
+        ("/machine.slice/systemd-nspawn@trixie.service/supervisor", None, "systemd-nspawn@trixie.service"),
         ("/lxc.payload.web/system.slice/nginx.service", "lxc", "nginx.service"),
         ("/lxc/web/init.scope", "lxc", "init.scope"),
         (
