@@ -82,7 +82,9 @@ def test_one_who_listens_and_does_not_read_keeps_nobody_waiting(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("pid", "is_ours"), [("", True), (os.getpid(), True), (os.getppid(), True), (1_000_000_000, False)]
+    ("pid", "is_ours"),
+    [("", True), (os.getpid(), True), (os.getppid(), True), (1_000_000_000, False)],
+    ids=("nobody", "itself", "its parent", "another"),
 )
 def test_the_watchdog_is_fed_by_the_one_it_watches_or_that_one_s_child(pid: object, is_ours: bool) -> None:
     """The one file's first process is whom systemd knows, and it only waits."""
