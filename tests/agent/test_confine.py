@@ -216,7 +216,7 @@ def test_a_child_can_do_nothing_whoever_made_it(who: str, tmp_path: Path, house:
         if os.geteuid():
             pytest.skip(f"needs root, this is uid {os.geteuid()}")
         may_be_nobody()
-        for folder in (tmp_path, *tmp_path.parents[:2]):
+        for folder in (tmp_path, *tmp_path.parents[:-2]):
             folder.chmod(0o755)
     (tmp_path / "there").write_bytes(b"\x90" * 4096)
     (tmp_path / "there").chmod(0o644)

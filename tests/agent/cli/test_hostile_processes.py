@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from agent import errors
 from tests.agent.cli.commands import AGENT, ALONE, ENVIRONMENT, run, snapshot
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -169,6 +170,7 @@ def test_a_number_that_another_program_has_taken_is_never_half_of_each(tmp_path:
         pytest.skip("this interpreter has no libcrypto mapped")
 
     met = 0
+    document: dict[str, Any] = {}
     for _ in range(6):
         done = run(
             *(library, with_it, without, *AGENT, "snapshot", "--scanner", "processes", "--no-redact"),
@@ -190,28 +192,36 @@ def test_a_number_that_another_program_has_taken_is_never_half_of_each(tmp_path:
 
 def test_a_reader_that_is_killed_again_and_again_is_told_and_the_document_is_whole() -> None:
     """Whoever reads found bytes for the agent may die of them; the snapshot says so and goes on."""
+    for _ in range(10):
+        killed, code, document, words = snapshot_with_a_killer()
+        assert killed
+        sections = document["inventory"]["manifest"]["sections"]
+        crashed = {name for name, one in sections.items() if one.get("skipped", {}).get("crashed")}
+        assert all(sections[name]["status"] == "partial" for name in crashed)
+        # A kill between two questions costs nothing and is not told; then it is tried again.
+        if crashed:
+            # Without a single process the totals of 0 would be believed, so that is an error.
+            expected = errors.EXIT_PARTIAL if document["processes"] else errors.EXIT_FAILURE
+            assert (code, "reading them ended the process" in words) == (expected, True), words
+            return
+    pytest.fail("no kill fell into a question")
+
+
+def snapshot_with_a_killer() -> tuple[int, int, dict[str, Any], str]:
+    """How often its reader was killed, its exit code, its document, and what it said."""
     words = [*AGENT, "snapshot", "--strict"]
+    killed = 0
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as looking:
-        killed = 0
-        while looking.poll() is None and killed < 1000:
+        assert looking.stdout is not None
+        while looking.poll() is None and not select.select([looking.stdout], [], [], 0)[0]:
             for pid in readers(looking.pid):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
                 killed += 1
-            if looking.stdout is not None and select_ready(looking):
-                break
         stdout, stderr = looking.communicate(timeout=120)
-
-    assert killed
-    document = json.loads(stdout)
-    sections = document["inventory"]["manifest"]["sections"]
-    crashed = {name for name, one in sections.items() if one.get("skipped", {}).get("crashed")}
-    assert crashed, sections
-    assert all(sections[name]["status"] == "partial" for name in crashed)
-    assert looking.returncode == 6
-    assert any("reading them ended the process" in line for line in stderr.decode().splitlines())
+    return killed, looking.returncode, json.loads(stdout), stderr.decode()
 
 
 def readers(pid: int) -> list[int]:
@@ -234,11 +244,6 @@ def descendants(pid: int) -> list[int]:
     except OSError:
         return []
     return [one for child in children for one in (child, *descendants(child))]
-
-
-def select_ready(looking: subprocess.Popen[bytes]) -> bool:
-    """Whether it has begun to answer."""
-    return bool(select.select([looking.stdout], [], [], 0)[0])
 
 
 def test_nothing_of_it_stays_behind() -> None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.certificate_files import FILE_BYTES_MAX
 from agent.host import Host
 from agent.model import canonical
 from agent.model.asset import Certificate, TrustStore
@@ -522,7 +523,7 @@ def test_names_of_any_bytes_reach_the_document(tmp_path: Path, web: Made) -> Non
 
 def test_large_and_binary_files_are_passed_by_and_a_large_bundle_is_told(tmp_path: Path, web: Made) -> None:
     """A log that quotes a certificate is no place for one; a bundle too large to be read is a gap."""
-    padding = b"#" * certificates.FILE_BYTES_MAX
+    padding = b"#" * FILE_BYTES_MAX
     root = plant(
         tmp_path,
         {
