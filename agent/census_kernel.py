@@ -22,8 +22,7 @@ from agent.procmap import MAPPINGS_MAX
 
 # A device number in the kernel (include/linux/kdev_t.h).
 _MINOR_BITS = 20
-# For different sets of mappings that are kept, of some 500 bytes each: 8,000. What does not fit costs 5 us more
-# for each process.
+# For the sets of mappings that are kept: 8,000 of usual size. Others cost 5 us more for each process.
 _RUNS_BYTES_MAX = 4 * 1024 * 1024
 
 _Found = tuple[Head, tuple[Slot, ...], tuple[Use, ...]]
