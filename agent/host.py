@@ -17,21 +17,16 @@ import time
 from collections.abc import Iterator, Sequence
 
 from agent import errors
+from agent.guard.parsing import Function, InProcess, Opened, Parser, T
 from agent.model import canonical
-from agent.parsing import Function, InProcess, Opened, Parser, T
+from agent.readers.whole import READ_BYTES_MAX, read_fd
 
-# Any page of /proc and any configuration file we read whole. The largest maps page seen had 3 MiB.
-READ_BYTES_MAX = 16 * 1024 * 1024
 # Linux follows at most this many links in one look-up (path_resolution(7)); so do we.
 LINKS_MAX = 40
 # PATH_MAX (include/uapi/linux/limits.h), with the zero at the end.
 PATH_BYTES_MAX = 4096
 # The kernel's own limit is 64 (uname(2)); a directory that looks like a host has whatever was put there.
 _NAME_BYTES_MAX = 4096
-# Most files and pages are small, and room that is asked for is paid for: with a megabyte each, 767 package
-# lists took 18 ms instead of 6.
-_FIRST_BYTES = 64 * 1024
-_NEXT_BYTES = 1024 * 1024
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -229,7 +224,7 @@ class Host:
     def parse(
         self, function: Function[T], files: Sequence[Opened], *args: object
     ) -> list[T | errors.HostError]:
-        """Have a function read open files where hostile bytes can do no harm; see `agent.parsing`."""
+        """Have a function read open files where hostile bytes can do no harm; see `agent.guard.parsing`."""
         return self._parser.parse(function, files, *args)
 
     def close(self) -> None:
@@ -352,25 +347,6 @@ class Host:
         if len(done.stdout) > bytes_max:
             raise errors.ToolError(f"{argv[0]} printed more than {bytes_max} bytes")
         return done.stdout
-
-
-def read_fd(fd: int, bytes_max: int, path: str) -> bytes:
-    """Up to `bytes_max` bytes from a descriptor; one read is never enough for a page of /proc.
-
-    Raises:
-        HostError: the leaf that the kernel's answer means.
-    """
-    chunks = []
-    left = bytes_max
-    size = _FIRST_BYTES
-    try:
-        while left > 0 and (chunk := os.read(fd, min(left, size))):
-            chunks.append(chunk)
-            left -= len(chunk)
-            size = _NEXT_BYTES
-    except OSError as error:
-        raise errors.host_error(error, path) from error
-    return b"".join(chunks)
 
 
 def _check_name(path: str) -> None:

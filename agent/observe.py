@@ -12,7 +12,6 @@ from typing import Self
 import msgspec
 
 from agent import errors
-from agent.cgroups import CgroupPlacements
 from agent.document import Outcome
 from agent.host import Host
 from agent.kernel.fold import Observation, fold
@@ -26,6 +25,7 @@ from agent.model.inventory import Entry
 from agent.model.location import Location
 from agent.procfs.cgroup import Placement
 from agent.scanners import Scan, Spec
+from agent.survey.cgroups import CgroupPlacements
 
 SECTION = "observed_files"
 PROBE = "file_open"

@@ -19,11 +19,11 @@ from typing import Protocol
 import msgspec
 
 from agent import errors
+from agent.disk.walk import Walker
 from agent.host import Host, text
 from agent.model import canonical
 from agent.model.inventory import Entry
 from agent.model.location import Location
-from agent.walk import Walker
 
 # login.defs(5): UID_MIN and UID_MAX. Above lie systemd's dynamic users and nobody, who are no humans.
 HUMAN_UIDS = range(1000, 60001)

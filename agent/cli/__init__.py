@@ -7,9 +7,10 @@ its help, and all of it is shown under --help, what follows `Examples:` at the e
     def configure(parser: argparse.ArgumentParser) -> None
     def run(args: argparse.Namespace) -> int              the exit code
 
-It prints through `agent.output`. What several commands share is declared in `_options`. Exit codes: 0
-complete, also when the reader of standard output has gone; 1 failure; 2 usage; 3 missing privilege; 4 kernel;
-5 nothing could be attached; 6 done, but coverage is partial (only with --strict); 130 stopped by Ctrl-C.
+It prints through `agent.printing.output`. What several commands share is declared in `_options`. Exit codes:
+0 complete, also when the reader of standard output has gone; 1 failure; 2 usage; 3 missing privilege;
+4 kernel; 5 nothing could be attached; 6 done, but coverage is partial (only with --strict); 130 stopped by
+Ctrl-C.
 
 Called by the name `crypto-tracer` it takes that program's command lines; see `_alias`.
 """
@@ -26,9 +27,10 @@ from contextlib import suppress
 from typing import NoReturn
 
 import agent
-from agent import config, discover, errors, output
+from agent import config, discover, errors
 from agent.cli import _alias
 from agent.model.inventory import SectionState
+from agent.printing import output
 from agent.state import PATH_DEFAULT
 
 NAME = "fleet-agent"

@@ -57,7 +57,7 @@ def add_filters(
     *names: Literal["pid", "name", "library", "file"],
     meaning: str = "An event is shown when all of them match it.",
 ) -> None:
-    """Filters by these names; see `agent.selection`. `meaning` is what they select, for people."""
+    """Filters by these names; see `agent.printing.selection`. `meaning` is what they select, for people."""
     group = parser.add_argument_group("filters", meaning)
     for name in names:
         letter, metavar, words = _FILTERS[name]

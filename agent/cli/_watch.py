@@ -16,18 +16,20 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple
 
-from agent import cli, errors, events, formats, guest, memory, observe, sandbox
-from agent.classify import FileTypes
+from agent import cli, errors, formats, memory, observe
 from agent.collect import today
+from agent.guard import guest, sandbox
 from agent.host import Host
 from agent.kernel.probes import Event
 from agent.kernel.source import ProbeStats
-from agent.loaded import Loaded
+from agent.printing import events
+from agent.printing.classify import FileTypes
+from agent.printing.loaded import Loaded
+from agent.printing.selection import Selection
+from agent.printing.stream import Output
 from agent.redact import People, Printed, Redaction, Truth
 from agent.scanners import Scan
-from agent.selection import Selection
 from agent.state import StateDirectory
-from agent.stream import Output
 
 # Who presses Ctrl-C again after this time does not want to wait for a slow reader any longer.
 _PATIENCE_S = 1.0

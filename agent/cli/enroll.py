@@ -17,8 +17,10 @@ import io
 import os
 import sys
 
-from agent import cli, document, enrolment, errors, output
+from agent import cli, document, errors
 from agent.host import Host
+from agent.posting import enrolment
+from agent.printing import output
 from agent.state import StateDirectory
 
 

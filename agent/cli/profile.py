@@ -24,21 +24,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agent import cli, errors, formats, guest, held, output, sandbox
-from agent import subject as subjects
-from agent.classify import FileTypes
+from agent import cli, errors, formats
 from agent.cli import _options
 from agent.cli._watch import Stop
-from agent.file_kind import FileKind, is_listed
+from agent.guard import guest, sandbox
 from agent.host import Host
 from agent.kernel.monitor import Window, open_window
 from agent.kernel.probes.file_open import FileOpen
 from agent.kernel.source import ProbeStats
-from agent.loaded import Loaded
 from agent.model import canonical
-from agent.profile import Coverage, Profile
+from agent.printing import output
+from agent.printing.classify import FileTypes
+from agent.printing.loaded import Loaded
+from agent.printing.profile import Coverage, Profile
+from agent.readers.file_kind import FileKind, is_listed
 from agent.redact import People, Printed, Redaction, Truth
-from agent.subject import Subject
+from agent.survey import held
+from agent.survey import subject as subjects
+from agent.survey.subject import Subject
 
 DURATION_S = 30
 PROBES = ("file_open", "lib_load", "process_exec", "process_exit")

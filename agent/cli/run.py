@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _once(flags: dict[str, object], page: config.Page, *, is_strict: bool) -> int:
-    from agent import rounds, sandbox
+    from agent.guard import sandbox
+    from agent.serving import rounds
     from agent.sinks import Context
     from agent.state import StateDirectory
 
@@ -77,16 +78,16 @@ def _once(flags: dict[str, object], page: config.Page, *, is_strict: bool) -> in
 
 def _serve(flags: dict[str, object], path: str | None, page: config.Page) -> int:
     """Nothing of a round is imported here: what is, stays in memory for as long as the service lives."""
-    from agent import service, systemd
-    from agent.schedule import Report
+    from agent.serving import service, systemd
+    from agent.serving.schedule import Report
 
     def check(page: config.Page) -> Report:
-        from agent import rounds
+        from agent.serving import rounds
 
         return rounds.check(flags, page)
 
     def attempt(page: config.Page) -> Report:
-        from agent import rounds
+        from agent.serving import rounds
 
         return rounds.attempt(flags, page, cli.say)
 

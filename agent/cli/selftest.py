@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 import agent
-from agent import cli, discover, errors, formats, output, scanners, sinks
+from agent import cli, discover, errors, formats, scanners, sinks
 from agent.kernel import iterators, loading, probes
 from agent.kernel.object import read_image
 from agent.model import canonical, schema
+from agent.printing import output
 
 # All probes are one object; what is iterated is another.
 _OBJECTS = (loading.OBJECT, iterators.NAME)

@@ -23,15 +23,17 @@ from typing import Any
 
 import msgspec
 
-from agent import cli, document, errors, formats, guest, output, sandbox, supervise, tracer
+from agent import cli, document, errors, formats
 from agent import run as conductor
 from agent.cli import _options
 from agent.document import Outcome
+from agent.guard import guest, sandbox, supervise
 from agent.host import Host
 from agent.model import canonical
 from agent.model.inventory import SectionState
+from agent.printing import output, tracer
+from agent.printing.selection import Selection
 from agent.redact import People, Printed, Redaction, Truth
-from agent.selection import Selection
 
 SNAPSHOT_VERSION = "1.0"
 

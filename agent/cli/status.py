@@ -22,14 +22,16 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
-from agent import cli, conditions, errors, output, readiness, remedies, standing, surroundings, trials
+from agent import cli, errors
 from agent.cli import _options
+from agent.diagnosis import conditions, readiness, remedies, standing, surroundings, trials
+from agent.diagnosis.trials import Attempt
 from agent.host import Host, text
 from agent.model import canonical
 from agent.model.status import Capability, Status, Tried
+from agent.printing import output
 from agent.procfs.status import CAPABILITIES
 from agent.state import PATH_DEFAULT
-from agent.trials import Attempt
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,9 @@ import argparse
 import platform
 
 import agent
-from agent import cli, output
+from agent import cli
 from agent.model.inventory import SCHEMA
+from agent.printing import output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

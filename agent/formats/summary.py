@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from agent.output import plain
+from agent.printing.output import plain
 
 # A screen has 24 lines; each list leaves room for the others.
 _TOP = 10

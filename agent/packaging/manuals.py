@@ -19,7 +19,9 @@ import shtab
 from argparse_manpage.manpage import Manpage
 
 import agent
-from agent import cli, config, discover, enrolment, guest, lock, scanners, sinks, state
+from agent import cli, config, discover, scanners, sinks, state
+from agent.guard import guest, lock
+from agent.posting import enrolment
 
 PROGRAM = cli.NAME
 ALIAS = "crypto-tracer"

@@ -25,7 +25,7 @@ class Placement:
     """systemd unit; `user@.service/UNIT` for a unit of a user's own manager."""
     container: str | None = None
     """Runtime: docker, podman, kubernetes, containerd, cri-o, lxc, systemd-nspawn; or other-root, where no
-    cgroup names one and the process's root directory is not the host's (`agent.census`)."""
+    cgroup names one and the process's root directory is not the host's (`agent.survey.census`)."""
 
     @property
     def label(self) -> str:

@@ -20,7 +20,7 @@ from agent import errors
 from agent.host import Host, text
 from agent.model import limits
 from agent.model.inventory import Entry, SkipReason, Status
-from agent.process import Process
+from agent.survey.process import Process
 
 # Something was there that we did not see. A vanished thing is not there any more; a malformed one was seen
 # for what it is.

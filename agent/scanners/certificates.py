@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """X.509 certificates and trust stores in files: where they are, what they say, which package they came with.
 
-Every file of `agent.places` is looked into, whatever its name: PEM blocks in text, DER by its frame. An
+Every file of `agent.disk.places` is looked into, whatever its name: PEM blocks in text, DER by its frame. An
 entry's key is the file's real path, or `path#subject` where a file holds several certificates. A trust store
 is one entry whatever it holds; of its members those get entries of their own that are no roots, and those
 that its distribution does not ship and that no other file of this host holds. So a local root that
@@ -20,16 +20,18 @@ from operator import attrgetter
 
 import msgspec
 
-from agent import errors, packages, places, truststore
-from agent.certificate_files import FILE_BYTES_MAX, CertificateFile, read_certificates, read_p11_kit
+from agent import errors
+from agent.disk import packages, places
+from agent.disk.walk import File, Link, Walker
+from agent.guard.parsing import Opened
 from agent.host import Host, text
 from agent.model import canonical
 from agent.model.asset import Certificate, TrustStore
 from agent.model.inventory import Entry, SkipReason
 from agent.model.location import Location, Package
-from agent.parsing import Opened
+from agent.readers import truststore
+from agent.readers.certificate_files import FILE_BYTES_MAX, CertificateFile, read_certificates, read_p11_kit
 from agent.scanners import Scan, Spec
-from agent.walk import File, Link, Walker
 
 SPEC = Spec(
     detector=1,

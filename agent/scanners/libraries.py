@@ -2,8 +2,8 @@
 """Which cryptographic libraries can programs of this host load, or have linked in, and whose are they?
 
 Looked for where the dynamic linker looks and where languages keep their packages, and in the directories of
-programs: `agent.library_places` has the list, and what is left out. Each is known by its content:
-`agent.recognise`. Files are opened here and read elsewhere (`Host.parse`), many at a time.
+programs: `agent.disk.library_places` has the list, and what is left out. Each is known by its content:
+`agent.readers.recognise`. Files are opened here and read elsewhere (`Host.parse`), many at a time.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from contextlib import ExitStack
 from typing import Self
 
 from agent import errors
+from agent.disk.library_places import folders
+from agent.disk.packages import owners
+from agent.disk.walk import File, Walker
+from agent.guard.parsing import Opened
 from agent.host import Host, text
-from agent.library_places import folders
 from agent.model.asset import Library
 from agent.model.inventory import Entry
 from agent.model.location import Location, Package
-from agent.packages import owners
-from agent.parsing import Opened
-from agent.recognise import SEARCH_BYTES_MAX, Examined, Recognised, examine
+from agent.readers.recognise import SEARCH_BYTES_MAX, Examined, Recognised, examine
 from agent.scanners import Scan, Spec
-from agent.walk import File, Walker
 
 SPEC = Spec(
     # 2: libraries linked into programs and modules, those of languages' packages, more families.

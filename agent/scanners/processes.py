@@ -11,20 +11,21 @@ import functools
 import os
 import re
 
-from agent import census_pages, errors
-from agent.census import Census, Sighted
-from agent.descriptors import DESCRIPTORS_MAX
+from agent import errors
+from agent.disk.packages import owners
 from agent.host import Host, text
-from agent.mapped import DELETED, Mapped
 from agent.model import canonical
 from agent.model.asset import LibraryUse
 from agent.model.inventory import Entry
 from agent.model.location import Location, Package
-from agent.packages import owners
-from agent.process import HeldFile, HeldLibrary, Process
 from agent.procfs.cgroup import Placement
 from agent.procfs.status import CAP_SYS_PTRACE, parse_status
 from agent.scanners import Scan, Spec
+from agent.survey import census_pages
+from agent.survey.census import Census, Sighted
+from agent.survey.descriptors import DESCRIPTORS_MAX
+from agent.survey.mapped import DELETED, Mapped
+from agent.survey.process import HeldFile, HeldLibrary, Process
 
 SPEC = Spec(
     detector=2,
@@ -86,8 +87,8 @@ def _take(census: Census, pids: list[int]) -> None:
         reason = f"BPF iterators pay off from {ITERATORS_FROM} processes on"
         if len(pids) >= ITERATORS_FROM:
             # With ctypes and libbpf, which a look at few processes does without.
-            from agent import census_kernel
             from agent.kernel.iterators import Iterators
+            from agent.survey import census_kernel
 
             try:
                 with Iterators(census.host, DESCRIPTORS_MAX) as iterators:

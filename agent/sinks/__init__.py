@@ -19,13 +19,13 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from agent import enrolment, signing
 from agent.document import Draft
 from agent.host import Host
-from agent.identity import load_key
 from agent.model import canonical
+from agent.posting import enrolment, signing
+from agent.posting.identity import load_key
+from agent.posting.spool import Spool
 from agent.settings import Collector
-from agent.spool import Spool
 from agent.state import StateDirectory
 
 

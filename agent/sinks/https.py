@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from agent import enrolment, errors, last_post
+from agent import errors
 from agent.document import Draft
-from agent.identity import load_key
 from agent.model import canonical, limits, wire
+from agent.posting import enrolment, last_post
+from agent.posting.identity import load_key
+from agent.posting.spool import SEQ_MAX, Counts, Spool, Spooled
 from agent.sinks import Context, Receipt, Spec
-from agent.spool import SEQ_MAX, Counts, Spool, Spooled
 
 if TYPE_CHECKING:
-    from agent.client import Answer, Client
+    from agent.posting.client import Answer, Client
 
 # One round when nothing is missing, two when parts are. The others are for a collector that forgets parts
 # between them.
@@ -98,7 +99,7 @@ class _Post:
 
     def _deliver_trusting(self, spooled: Spooled) -> Receipt:
         """Once more with a changed CA, when it is one that was announced."""
-        from agent import tls
+        from agent.posting import tls
 
         try:
             return self._deliver(spooled)

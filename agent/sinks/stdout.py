@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from agent import output
 from agent.document import Draft
+from agent.printing import output
 from agent.sinks import Context, Receipt, Spec, whole_document
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from agent.elf_symbols import Symbol
+from agent.readers.elf_symbols import Symbol
 
 BUILD_ID = "00112233445566778899aabbccddeeff01234567"
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4

@@ -6,15 +6,15 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from agent import enrolment
 from agent.document import Draft
-from agent.enrolment import Enrolment
 from agent.host import Host
-from agent.identity import HostKey, ensure_key
 from agent.model import canonical
 from agent.model.asset import LibraryUse
 from agent.model.inventory import AgentIdentity, Entry, HostIdentity, PartDigests, SectionState, encode_part
 from agent.model.location import Location
+from agent.posting import enrolment
+from agent.posting.enrolment import Enrolment
+from agent.posting.identity import HostKey, ensure_key
 from agent.secret import Secret
 from agent.state import StateDirectory
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.elf import MAGIC
+from agent.readers.elf import MAGIC
 
 _FOLDER = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu"
 LIBRARIES = _FOLDER if _FOLDER.is_dir() else Path("/usr/lib64")

@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.identity import ensure_key
 from agent.model import canonical
 from agent.model.inventory import decode_manifest
-from agent.spool import Spool, Spooled
+from agent.posting.identity import ensure_key
+from agent.posting.spool import Spool, Spooled
 from agent.state import StateDirectory
 from tests.agent.given import draft
 

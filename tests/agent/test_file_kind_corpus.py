@@ -14,7 +14,7 @@ from pathlib import Path
 import cryptography_vectors
 import pytest
 
-from agent.file_kind import read_kind
+from agent.readers.file_kind import read_kind
 
 CORPUS = Path(next(iter(cryptography_vectors.__path__)))
 

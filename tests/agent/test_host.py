@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import errors
-from agent.host import LINKS_MAX, PATH_BYTES_MAX, Host, errno_name, is_regular, read_fd, text
+from agent.host import LINKS_MAX, PATH_BYTES_MAX, Host, errno_name, is_regular, text
+from agent.readers.whole import read_fd
 from tests.agent.cli.commands import AS_NOBODY, may_be_nobody
 from tests.agent.fake_host import FakeHost
 

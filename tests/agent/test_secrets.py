@@ -147,7 +147,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 # Looks at the directory of the first word as if it were this machine, and fails where the second word says.
 DRIVER = """
 import sys
-from agent import cli, discover, errors, host, pem, scanners, x509
+from agent import cli, discover, errors, host, scanners
+from agent.readers import pem, x509
 init = host.Host.__init__
 host.Host.__init__ = lambda self, root="/", parser=None: init(self, sys.argv[1], parser)
 what = sys.argv[2]

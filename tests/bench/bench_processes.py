@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from agent import census
+from agent.disk.packages import owners
 from agent.host import Host
 from agent.model.location import Package
-from agent.packages import owners
-from agent.procmap import QueryReader, Reader, TextReader
 from agent.scanners import Scan, processes
+from agent.survey import census
+from agent.survey.procmap import QueryReader, Reader, TextReader
 
 HERE = Path(__file__).parent
 COUNTS = (1000, 3000)

@@ -18,8 +18,8 @@ import pytest
 from agent.host import Host
 from agent.kernel.monitor import Window
 from agent.kernel.probes.lib_load import LibLoad
-from agent.loaded import Loaded
 from agent.model import canonical
+from agent.printing.loaded import Loaded
 from tests.bpf.kinds import Compile, Doer, Watch
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel]

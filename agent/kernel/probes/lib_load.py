@@ -2,7 +2,7 @@
 """Files that processes map as code: libraries linked at start, opened by dlopen, or preloaded.
 
 The kernel half is bpf/lib_load.bpf.c. It knows files, not libraries: which of them holds cryptography is told
-by its content, by `agent.loaded`, which also teaches the kernel half what need not be reported again.
+by its content, by `agent.printing.loaded`, which teaches the kernel half what need not come again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class LibLoad(Event, kw_only=True, frozen=True, tag="lib_load"):
     Attributes:
         library: the file's real path, from the root of the process's mount namespace on, without
             ` (deleted)`; its bare name where the path could not be read whole.
-        library_name: that of the file up to `.so` or its last dot: a hint, which `agent.loaded` may better.
+        library_name: that of the file up to `.so` or its last dot: a hint; its content may tell better.
         deleted: it had no name any more, or never was in a file system (memfd).
         identity: which file it is. For this agent; not for readers of the stream.
         address: of the mapping. The same.

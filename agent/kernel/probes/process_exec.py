@@ -2,7 +2,7 @@
 """Programs that are started, with the arguments that they were really given.
 
 The kernel half is bpf/process_exec.bpf.c. Arguments may hold passwords. So what carries them neither prints
-itself nor lets itself be encoded: whoever shows a command line has to go through `agent.command_line`.
+itself nor lets itself be encoded: who shows a command line has to go through `agent.printing.command_line`.
 """
 
 from __future__ import annotations

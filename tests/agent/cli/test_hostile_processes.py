@@ -247,7 +247,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def test_nothing_of_it_stays_behind() -> None:
-    """No helper process outlives the command, however it ends."""
+    """No process of its family outlives the command, however it ends."""
     words = [*AGENT, "snapshot"]
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
         with subprocess.Popen(

@@ -14,7 +14,7 @@ from types import ModuleType
 import jsonschema
 import pytest
 
-from agent import cli, collect, config, discover, errors, memory, observe, rounds
+from agent import cli, collect, config, discover, errors, memory, observe
 from agent.document import Draft
 from agent.host import Host
 from agent.model import schema
@@ -22,6 +22,7 @@ from agent.model.asset import FileUse
 from agent.model.inventory import Entry, decode_part
 from agent.model.location import Location
 from agent.scanners import Scan, Spec
+from agent.serving import rounds
 from agent.settings import Collector
 from agent.sinks import Context, Receipt
 from agent.state import StateDirectory

@@ -16,10 +16,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agent import cli, conditions, discover, errors, last_post, lock, scanners, spool
-from agent.identity import ensure_key
+from agent import cli, discover, errors, scanners
+from agent.diagnosis import conditions
+from agent.guard import lock
 from agent.kernel import probes
 from agent.model import status as model
+from agent.posting import last_post, spool
+from agent.posting.identity import ensure_key
 from agent.procfs.status import CAPABILITIES
 from agent.state import StateDirectory
 from tests.agent.cli.commands import ALONE, AS_NOBODY, Done, jq, may_be_nobody, run, said

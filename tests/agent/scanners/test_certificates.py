@@ -17,12 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.certificate_files import FILE_BYTES_MAX
 from agent.host import Host
 from agent.model import canonical
 from agent.model.asset import Certificate, TrustStore
 from agent.model.inventory import Entry, encode_part
 from agent.model.location import Package
+from agent.readers.certificate_files import FILE_BYTES_MAX
 from agent.scanners import Scan, certificates
 from tests.agent import openssl
 from tests.agent.cli.commands import may_be_nobody

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from agent import errors
+from agent.guard.parsing import Function, InProcess, Opened, T
 from agent.host import Host
 from agent.model.asset import Library
 from agent.model.inventory import Entry, encode_part
 from agent.model.location import Location, Package
-from agent.parsing import Function, InProcess, Opened, T
 from agent.scanners import Scan, libraries
 from tests.agent.elf_files import BUILD_ID, elf_file
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import mapped
 from agent.host import Host
 from agent.model.asset import LibraryUse
 from agent.model.inventory import Entry, encode_part
 from agent.model.location import Location, Package
 from agent.scanners import Scan, processes
+from agent.survey import mapped
 from tests.agent.elf_files import BUILD_ID, elf_file
 
 LIBCRYPTO = elf_file("libcrypto.so.3", constants=b"\0OpenSSL 3.0.19 27 Jan 2026\0")

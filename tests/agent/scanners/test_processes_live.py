@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import census
 from agent.host import Host
 from agent.model.asset import LibraryUse
 from agent.model.inventory import Entry
-from agent.procmap import NotOfferedError, QueryReader, Reader, TextReader
 from agent.scanners import Scan, processes
+from agent.survey import census
+from agent.survey.procmap import NotOfferedError, QueryReader, Reader, TextReader
 
 # Loads each library it is given, says so, and waits to be told to end. It dies with this test in any case.
 CHILD = """
@@ -300,7 +300,8 @@ def test_nobody_sees_his_own_and_says_what_he_does_not_see(
     code = f"""
 import json, os, sys
 sys.path.insert(0, {str(house)!r})
-from agent import packages, redact
+from agent import redact
+from agent.disk import packages
 from agent.host import Host
 from agent.scanners import processes
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})

@@ -19,14 +19,15 @@ from pathlib import Path
 
 import pytest
 
-from agent import census, census_pages, errors
-from agent.descriptors import DESCRIPTORS_MAX
+from agent import errors
+from agent.guard.sandbox import Sandbox
 from agent.host import Host
-from agent.pages import Pages
-from agent.process import HeldFile, Process
-from agent.procmap import NotOfferedError, QueryReader, TextReader
-from agent.sandbox import Sandbox
 from agent.scanners import Scan, processes
+from agent.survey import census, census_pages
+from agent.survey.descriptors import DESCRIPTORS_MAX
+from agent.survey.pages import Pages
+from agent.survey.process import HeldFile, Process
+from agent.survey.procmap import NotOfferedError, QueryReader, TextReader
 from tests.agent import openssl
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel]

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import errors, signing
+from agent import errors
 from agent.model.inventory import decode_manifest, decode_sealed
+from agent.posting import signing
+from agent.posting.spool import Spool
 from agent.settings import Collector
 from agent.sinks import Context, file, stdout
-from agent.spool import Spool
 from agent.state import StateDirectory
 from tests.agent.given import draft, enrolled, fixture_host
 

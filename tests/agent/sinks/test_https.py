@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from agent import enrolment, errors, last_post
-from agent.identity import HostKey
+from agent import errors
 from agent.model import canonical, limits, wire
 from agent.model.inventory import decode_manifest
+from agent.posting import enrolment, last_post
+from agent.posting.identity import HostKey
+from agent.posting.spool import Spool, Spooled
 from agent.settings import Collector
 from agent.sinks import Context, Receipt, https
-from agent.spool import Spool, Spooled
 from agent.state import StateDirectory
 from tests.agent.given import PSEUDONYM_KEY, draft, enrolled, fixture_host
 from tests.agent.loopback import NOW, YEAR, Authority, Reply, Request, Server, pem_body, serving
@@ -489,8 +490,8 @@ def test_the_manifest_that_arrives_is_the_one_that_was_signed(
     context: Context, collects: Collects, server: Server, key: HostKey
 ) -> None:
     """To the byte, inside an envelope of JSON."""
-    from agent import signing
     from agent.model.inventory import Signature
+    from agent.posting import signing
 
     send(context, "libssl")
 

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent import enrolment, errors
+from agent import errors
 from agent.host import Host
+from agent.posting import enrolment
+from agent.posting.spool import Spool
 from agent.secret import Secret
 from agent.settings import Collector
 from agent.sinks import Context, Receipt, file, https
-from agent.spool import Spool
 from agent.state import StateDirectory
 from fleet.config import DataDir
 from fleet.store import Store, open_store
