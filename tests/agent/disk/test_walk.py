@@ -331,7 +331,7 @@ def test_a_dead_file_system_does_not_hold_the_walk_up(
 import os, sys
 sys.path.insert(0, {str(house)!r})
 from pathlib import Path
-from tests.agent import test_walk
+from tests.agent.disk import test_walk
 try:
     test_walk._dead_mount(Path({str(point)!r}))
 except OSError as error:

@@ -183,8 +183,8 @@ WAYS = {
     "loop": "its reader was stopped after 0.5 s of CPU",
     "memory": "out of memory",
     "one piece of memory": "out of memory",
-    "recursion": "bug in its reader: RecursionError at readers.py",
-    "bug": "bug in its reader: LookupError at readers.py",
+    "recursion": "bug in its reader: RecursionError at read_functions.py",
+    "bug": "bug in its reader: LookupError at read_functions.py",
 }
 SURVIVED = {"memory", "one piece of memory", "recursion", "bug"}
 
@@ -496,7 +496,7 @@ def test_it_works_without_standard_streams(closed: str, house: Path, tmp_path: P
     """A service may be started with nothing open: the socket is then one of the first numbers."""
     script = (
         "import os\nfrom agent.guard.parsing import Opened\nfrom agent.guard.sandbox import Sandbox\n"
-        "from tests.agent import readers\nfd = os.open('/etc/passwd', os.O_RDONLY)\n"
+        "from tests.agent import read_functions as readers\nfd = os.open('/etc/passwd', os.O_RDONLY)\n"
         f"with Sandbox() as s: open({str(tmp_path / 'out')!r}, 'w').write("
         "str(s.parse(readers.descriptors, [Opened(fd, 'x')])[0]))"
     )
