@@ -151,7 +151,7 @@ while looking.poll() is None:
     pid = os.fork()
     if pid == 0:
         environment = {"LD_PRELOAD": library} if turn % 2 else {}
-        os.execve(with_it if turn % 2 else without, ["sleep", "0.002"], environment)
+        os.execve(with_it if turn % 2 else without, ["sleep", "0.01"], environment)
     os.waitpid(pid, 0)
 sys.stdout.buffer.write(looking.stdout.read())
 sys.exit(looking.returncode)
@@ -170,8 +170,7 @@ def test_a_number_that_another_program_has_taken_is_never_half_of_each(tmp_path:
         pytest.skip("this interpreter has no libcrypto mapped")
 
     met = 0
-    document: dict[str, Any] = {}
-    for _ in range(6):
+    for look in range(40):
         done = run(
             *(library, with_it, without, *AGENT, "snapshot", "--scanner", "processes", "--no-redact"),
             agent=(PYTHON, "-I", "-c", REUSE),
@@ -183,8 +182,9 @@ def test_a_number_that_another_program_has_taken_is_never_half_of_each(tmp_path:
         exes = [one["exe"] for one in document["processes"]] + [entry["where"]["exe"] for entry in entries]
         assert str(without) not in exes
         met += str(with_it) in exes
-    # It was there to be met: six looks at a program that runs half of the time.
-    assert met or "vanished" in json.dumps(document["inventory"].get("live"))
+        if met and look >= 5:
+            return
+    pytest.fail("a program that runs half of the time was never met")
 
 
 # -- a reader that is killed ---------------------------------------------------------------------------------

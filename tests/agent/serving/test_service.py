@@ -392,7 +392,8 @@ def test_what_is_resident_has_imported_nothing_of_a_round() -> None:
         "agent.scanners.processes",
     )
     code = (
-        "import sys; from agent import cli; from agent.serving import service, systemd; cli.build_parser(['run'])\n"
+        "import sys; from agent import cli; from agent.serving import service, systemd\n"
+        "cli.build_parser(['run'])\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
