@@ -169,7 +169,8 @@ class TestUnderTheUnit:
         assert re.findall(r"^ca pin (.*)$", site.service.journal, re.MULTILINE)[-1] == pin
         assert site.hosts() == before
         site.other.run(["systemctl", "stop", "fleet-agent"])
-        assert "unchanged" in site.other.run([AGENT, "run", "--once"]).stderr
+        # Whatever ran there meanwhile may have been seen in use, and then it is not the same inventory.
+        assert re.search("unchanged|accepted", site.other.run([AGENT, "run", "--once"]).stderr)
 
     def test_it_stops_when_it_is_told_to(self, site: Site) -> None:
         """An orderly end is not a failure that somebody is woken up for."""
