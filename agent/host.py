@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from agent import errors
+from agent.guard import syscalls
 from agent.guard.parsing import Function, InProcess, Opened, Parser, T
 from agent.model import canonical
 from agent.readers.whole import READ_BYTES_MAX, read_fd
@@ -153,6 +154,27 @@ class Host:
                 os.close(held)
         except OSError as error:
             raise errors.host_error(error, path) from error
+
+    def stat_known(self, path: str) -> tuple[int, tuple[int, int]] | None:
+        """Type and device of what a descriptor's link in /proc leads to, told by the kernel alone.
+
+        A descriptor that opens nothing (O_PATH) is made of such a link without asking the file system that
+        the file lies on, whose server may be dead; and so is the answer.
+
+        Returns:
+            The type as in st_mode, and major and minor number; None where the kernel does not tell.
+
+        Raises:
+            HostError: the leaf that the kernel's answer means.
+        """
+        try:
+            held = os.open(self.outside(path), os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise errors.host_error(error, path) from error
+        try:
+            return syscalls.stat_known(held)
+        finally:
+            os.close(held)
 
     def _outside_parent(self, path: str) -> str:
         _check_name(path)

@@ -7,6 +7,8 @@ import ctypes
 import functools
 import os
 import signal
+import stat
+import struct
 
 # From include/uapi/linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
@@ -14,9 +16,17 @@ _PR_SET_PDEATHSIG = 1
 _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_CLASS_SHIFT = 13
 _IOPRIO_CLASS_IDLE = 3
-# glibc has no wrapper; the numbers are the architecture's. Sources: arch/x86/entry/syscalls/syscall_64.tbl,
+# glibc has no wrapper of the first, and one of the second that asks in another way where it cannot ask so.
+# The numbers are the architecture's. Sources: arch/x86/entry/syscalls/syscall_64.tbl,
 # include/uapi/asm-generic/unistd.h
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+_STATX = {"x86_64": 332, "aarch64": 291}
+# Sources: include/uapi/linux/fcntl.h, include/uapi/linux/stat.h: where stx_mask, stx_mode and the two numbers
+# of the device stand in the answer, which has 256 bytes.
+_AT_EMPTY_PATH = 0x1000
+_AT_STATX_DONT_SYNC = 0x4000
+_STATX_TYPE = 1
+_STATX_ANSWER = struct.Struct("=I24xH106xII112x")
 
 
 @functools.cache
@@ -34,6 +44,22 @@ def die_with_parent(parent: int) -> None:
     # It may have ended before the kernel was asked to tell.
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stat_known(fd: int) -> tuple[int, tuple[int, int]] | None:
+    """Type and device of an open file, from what this kernel knows of it: no file system is asked (statx(2)).
+
+    Returns:
+        The type as in st_mode, and major and minor number; None where the kernel knows or tells nothing.
+    """
+    number = _STATX.get(os.uname().machine)
+    if number is None:
+        return None
+    answer = ctypes.create_string_buffer(_STATX_ANSWER.size)
+    if _libc().syscall(number, fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, _STATX_TYPE, answer):
+        return None
+    mask, mode, major, minor = _STATX_ANSWER.unpack(answer.raw)
+    return (stat.S_IFMT(mode), (major, minor)) if mask & _STATX_TYPE else None
 
 
 def set_io_idle() -> bool:

@@ -23,7 +23,7 @@ from agent.kernel.probes.lib_load import FileIdentity, LibLoad
 from agent.model import canonical
 from agent.readers.library_table import BY_STEM, SONAME
 from agent.readers.recognise import Recognised, recognise_file
-from agent.survey.natures import Natures
+from agent.survey.natures import Natures, of_unlisted
 
 # As many as the kernel half remembers (`lib_load_boring`): beyond it, it reports one anew.
 KNOWN_MAX = 8192
@@ -110,9 +110,10 @@ class Loaded:
             nature = self._natures.of_device(event.pid, device)
         except errors.VanishedError:
             nature = None
-        # What is in no table: its mount was taken away while in use. Devices with a major number are disks.
         is_memory = event.deleted and event.library.startswith(_MEMORY)
-        if nature == "foreign" or (nature is None and not device[0] and not is_memory):
+        if nature is None and not is_memory:
+            nature = of_unlisted(device)
+        if nature == "foreign":
             raise errors.UnreadableError(event.library, "on a file system that is not known to be local")
 
     def _open(self, event: LibLoad) -> int:

@@ -15,10 +15,11 @@ from typing import Any
 
 from agent import errors
 from agent.guard.parsing import Opened
-from agent.host import Host, text
+from agent.host import Host, is_regular, text
+from agent.procfs.mountinfo import Nature
 from agent.readers.file_kind import UNKNOWN, FileKind, is_listed, read_kind
 from agent.survey.mapped import DELETED, MEMORY, Skip, true_path
-from agent.survey.natures import Natures
+from agent.survey.natures import Natures, of_unlisted
 from agent.survey.process import HeldFile
 
 # Descriptors of one process. A busy proxy or database has some 10,000; who has more may have a million of
@@ -90,7 +91,7 @@ class OpenFiles:
         """
         path = os.fsdecode(name)
         try:
-            if self._may_touch(pid, path, mount):
+            if self._may_touch(pid, number, path, mount):
                 if self._count < _FILES_MAX:
                     return self._open(key, pid, number, name, tells_file=tells_file)
                 self._skip("budget", path)
@@ -130,18 +131,32 @@ class OpenFiles:
         while self._waiting:
             os.close(self._waiting.pop().fd)
 
-    def _may_touch(self, pid: int, path: str, mount: int | None) -> bool:
+    def _may_touch(self, pid: int, number: int, path: str, mount: int | None) -> bool:
         """Whether it lies on this machine; what the kernel makes as it is read holds no keys."""
         if path.startswith(MEMORY):
             return True
         if mount is None:
             # The pages of a host that is a directory were written on another machine; its files stand here.
             return self._host.root != "/"
-        nature = self._natures.of_mount(pid, mount)
-        if nature in ("foreign", None):
-            # Of a mount that no table lists, and that was taken away while in use, nobody says what it is.
+        nature = self._natures.of_mount(pid, mount) or self._nature_of_file(pid, number)
+        if nature == "foreign":
             self._skip("network_fs", path)
         return nature == "local"
+
+    def _nature_of_file(self, pid: int, number: int) -> Nature:
+        """Of a file on a mount that no table lists.
+
+        It was taken away while in use, or belongs to the mount namespace that the process was started from.
+        Its device may be listed all the same.
+        """
+        known = self._host.stat_known(f"/proc/{pid}/fd/{number}")
+        if known is None:
+            return "foreign"
+        mode, device = known
+        # A device, a FIFO or a directory is no file with keys, wherever it lies.
+        if not is_regular(mode):
+            return "virtual"
+        return self._natures.of_device(pid, device) or of_unlisted(device)
 
     def _open(self, key: Hashable, pid: int, number: int, name: bytes, *, tells_file: bool) -> Use | None:
         path = os.fsdecode(name)

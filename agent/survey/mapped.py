@@ -21,7 +21,7 @@ from agent.host import Host
 from agent.model.inventory import SkipReason
 from agent.procfs.maps import Mapping
 from agent.readers.recognise import SEARCH_BYTES_MAX, Examined, Recognised, examine
-from agent.survey.natures import Natures
+from agent.survey.natures import Natures, of_unlisted
 
 # Ordinary servers have 300 to 3,000 distinct executable files mapped. Looking at one costs some 50 us.
 _FILES_MAX = 20_000
@@ -206,8 +206,7 @@ class MappedFiles:
         device = mapping.extent[1:3]
         nature = self._natures.of_device(pid, device)
         if nature is None and not name.startswith(MEMORY):
-            # In no table: its mount was taken away while in use. Devices with a major number are disks.
-            nature = "local" if device[0] else "foreign"
+            nature = of_unlisted(device)
         if nature == "foreign":
             self._skip("network_fs", name)
         return nature in ("local", None)

@@ -11,6 +11,14 @@ from agent.host import Host
 from agent.procfs.mountinfo import Mount, Nature, parse_mountinfo
 
 
+def of_unlisted(device: tuple[int, int]) -> Nature:
+    """Of a device that is in no table: its mount was taken away while in use, or is another namespace's.
+
+    Devices with a major number are disks; network file systems have none.
+    """
+    return "local" if device[0] else "foreign"
+
+
 class Natures:
     """What mount tables have said so far, in one scan."""
 

@@ -61,6 +61,20 @@ def content(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+# -- in namespaces of its own --------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_what_a_process_was_started_with_in_another_mount_namespace_hides_nothing() -> None:
+    """Every container's /dev/null is such a file, and none of them may keep a host partial for ever."""
+    done = run("snapshot", "--scanner", "processes", "--strict", prefix=(*ALONE, *BESIDE, *WITH_TLS))
+    if not done.stdout and b"unshare" in done.stderr:
+        pytest.skip(f"no pid namespace: {done.stderr.decode().strip()}")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["inventory"]["manifest"]["sections"]["processes"]["status"] == "complete"
+
+
 # -- by nobody -----------------------------------------------------------------------------------------------
 
 

@@ -445,6 +445,38 @@ def test_a_file_on_a_network_file_system_is_not_touched(
     assert scan.skipped["network_fs"] >= 1
 
 
+@pytest.mark.parametrize("is_device_listed", [True, False])
+def test_of_a_mount_that_no_table_lists_only_a_regular_file_can_be_hidden(
+    look: Look, material: Path, monkeypatch: pytest.MonkeyPatch, is_device_listed: bool
+) -> None:
+    """/dev/null of the mount namespace that one was started from is in every container and hides no key."""
+    read, opened = Host.read, []
+    open_regular = Host.open_regular
+    # Mounts by numbers that no file has, and where it is asked for, of devices that none has; and no disks.
+    form = rb"9\1 9\2 \3" if is_device_listed else rb"9\1 9\2 9\3"
+    monkeypatch.setattr("agent.survey.descriptors.of_unlisted", lambda _device: "foreign")
+
+    def pretend(host: Host, path: str, *rest: int) -> bytes:
+        page = read(host, path, *rest)
+        return re.sub(rb"(?m)^(\d+) (\d+) (\d+)", form, page) if path.endswith("/mountinfo") else page
+
+    def noted(host: Host, path: str) -> int | None:
+        opened.append(path)
+        return open_regular(host, path)
+
+    monkeypatch.setattr(Host, "read", pretend)
+    monkeypatch.setattr(Host, "open_regular", noted)
+    named = copy(material, "key", material, "near.pem")
+    with child("open:/dev/null", f"open:{material}", f"open:{named}") as pid:
+        scan = look()
+
+    touched = [path for path in opened if path.startswith(f"/proc/{pid}/fd/")]
+    assert held(of(scan, pid)) == [("near.pem", False, "private_key" if is_device_listed else "unknown")]
+    assert bool(touched) is is_device_listed
+    assert not [one for one in scan.examples if "/dev/null" in one or one.endswith(str(material))]
+    assert bool(scan.skipped.get("network_fs")) is not is_device_listed
+
+
 def test_nobody_is_told_what_hidepid_hides(house: Path) -> None:
     """In such a /proc nobody refuses anything: there is nothing to see, and that must be said."""
     code = (
