@@ -32,6 +32,7 @@ from agent.model.status import Capability, Status, Tried
 from agent.printing import output
 from agent.procfs.status import CAPABILITIES
 from agent.state import PATH_DEFAULT
+from agent.survey import rights
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +73,7 @@ def look(host: Host, config_path: str | None, state_dir: str | None) -> Status:
     enrolled, posts = standing.enrolled(os.path.abspath(chosen))
     switch = standing.switch()
     service = standing.service(host)
-    held = trials.privileges(host)
+    held = rights.privileges(host)
     own = surroundings.own(host, held)
     tried = {
         "switch": Attempt(f"find no {switch.path}", switch.reason),

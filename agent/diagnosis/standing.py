@@ -102,8 +102,9 @@ def service(host: Host) -> Service:
 
 def _run_pid(host: Host) -> int | None:
     """The first process whose arguments are those of the service; they are readable for everybody."""
+    own = host.own_pids
     for pid in host.pids():
-        if pid == host.own_pid:
+        if pid in own:
             continue
         try:
             words = host.read(f"/proc/{pid}/cmdline", _ARGUMENTS_BYTES_MAX).split(b"\0")

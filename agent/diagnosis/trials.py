@@ -23,11 +23,11 @@ from agent.kernel.event import Who
 from agent.kernel.libbpf import Library
 from agent.kernel.object import read_image
 from agent.model.inventory import SkipReason
-from agent.procfs.mountinfo import hides_processes, parse_mountinfo
+from agent.procfs.mountinfo import parse_mountinfo
 from agent.procfs.stat import parse_stat
-from agent.procfs.status import Privileges, parse_privileges
 from agent.redact import People, Printed
 from agent.survey.procmap import QueryReader
+from agent.survey.rights import UNLISTED, lists_all
 
 # Each costs some 10 us. On a host with more of them, the first ones say enough.
 PROCESSES_MAX = 10_000
@@ -74,19 +74,6 @@ def attempts(host: Host) -> dict[str, Attempt]:
     }
 
 
-def privileges(host: Host) -> Privileges:
-    """What this process may do, by the kernel's own page.
-
-    Raises:
-        HostError: the page cannot be read, or is not of the documented form.
-    """
-    page = host.read("/proc/self/status", _PAGE_BYTES_MAX)
-    found = parse_privileges(page)
-    if found is None:
-        raise errors.UnreadableError("/proc/self/status", "it does not tell our capabilities")
-    return found
-
-
 def _try(what: str, action: Callable[[], None]) -> Attempt:
     try:
         action()
@@ -117,7 +104,8 @@ def _pids(host: Host) -> list[int]:
 
 def _with_memory(host: Host, pids: Sequence[int]) -> list[int]:
     """Processes that there is something to see of: threads of the kernel have no memory and no files."""
-    return [pid for pid in pids[:PROCESSES_MAX] if pid not in host.own_pids and _has_memory(host, pid)]
+    own = host.own_pids
+    return [pid for pid in pids[:PROCESSES_MAX] if pid not in own and _has_memory(host, pid)]
 
 
 def _has_memory(host: Host, pid: int) -> bool:
@@ -153,9 +141,8 @@ def _counted(what: str, tried: int, refusals: Sequence[tuple[SkipReason, str]]) 
 def _list_all(host: Host, pids: Sequence[int]) -> None:
     if not pids:
         raise errors.UnreadableError("/proc", "it is not mounted, or lists no process")
-    groups = {os.getegid(), *os.getgroups()}
-    if hides_processes(host.read(_MOUNTINFO), groups) and not privileges(host).may("CAP_SYS_PTRACE"):
-        raise errors.DeniedError("/proc", "it lists only our own processes (hidepid)")
+    if not lists_all(host):
+        raise errors.DeniedError("/proc", f"it {UNLISTED}")
 
 
 def _open_mapped(host: Host) -> None:

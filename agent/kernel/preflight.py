@@ -13,11 +13,7 @@ import os
 from agent import errors
 from agent.host import Host
 from agent.kernel.libbpf import BpfError
-
-# Bits of CapEff in /proc/PID/status (include/uapi/linux/capability.h).
-CAP_SYS_ADMIN = 21
-CAP_PERFMON = 38
-CAP_BPF = 39
+from agent.procfs.status import parse_privileges
 
 BTF = "/sys/kernel/btf/vmlinux"
 
@@ -31,17 +27,13 @@ def require_privilege(host: Host) -> None:
     Raises:
         PrivilegeError: it may not (EPERM).
     """
-    page = host.read_text("/proc/self/status")
-    effective = next(
-        (int(line.split()[1], 16) for line in page.splitlines() if line.startswith("CapEff:")), 0
-    )
-    has = {bit for bit in (CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF) if effective >> bit & 1}
-    if CAP_SYS_ADMIN in has or {CAP_PERFMON, CAP_BPF} <= has:
+    held = parse_privileges(host.read("/proc/self/status"))
+    missing = [name for name in ("CAP_BPF", "CAP_PERFMON") if held is None or not held.may(name)]
+    if not missing or (held is not None and held.may("CAP_SYS_ADMIN")):
         return
-    missing = [name for name, bit in (("CAP_BPF", CAP_BPF), ("CAP_PERFMON", CAP_PERFMON)) if bit not in has]
     raise errors.PrivilegeError(
         f"cannot load BPF programs: EPERM, this process lacks {' and '.join(missing)}; "
-        "run it as root, or grant CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH"
+        "run it as root, or grant CAP_BPF and CAP_PERFMON"
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is a process, and what may it do? One /proc/PID/status page: bytes in, a record out.
+"""What may a process do, and what could it be given? One /proc/PID/status page: bytes in, a record out.
 
 Source: proc_pid_status(5); capabilities(7).
 """
@@ -9,55 +9,24 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# Numbers of include/uapi/linux/capability.h.
-CAP_SYS_PTRACE = 19
 # SECCOMP_MODE_FILTER of include/uapi/linux/seccomp.h.
 _SECCOMP_FILTER = 2
 
-_FIELD = re.compile(rb"^(Uid|Gid|CapEff):[ \t]*([0-9a-f]{1,16})(?:[ \t]+([0-9]{1,10}))?", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Status:
-    """The fields of the page that we use."""
-
-    uid: int
-    """Effective."""
-    gid: int
-    """Effective."""
-    capabilities: int
-    """The effective set, bit N for capability N."""
-
-    def may(self, capability: int) -> bool:
-        """Whether that capability is in the effective set."""
-        return bool(self.capabilities >> capability & 1)
-
-
-def parse_status(page: bytes) -> Status | None:
-    """The record, or None where the page is not of the documented form.
-
-    Args:
-        page: the whole page. The kernel escapes newlines in `Name:`, so no name can fake a field.
-    """
-    found = {match[1]: match for match in _FIELD.finditer(page)}
-    if len(found) != 3 or found[b"Uid"][3] is None or found[b"Gid"][3] is None:
-        return None
-    return Status(int(found[b"Uid"][3]), int(found[b"Gid"][3]), int(found[b"CapEff"][2], 16))
-
-
-# -- what a process may do, and what it could be given -------------------------------------------------------
-
-# The capabilities that anything here asks for, by the name that units and error messages use.
+# The capabilities that anything here asks for, by the name that units and error messages use. Numbers of
+# include/uapi/linux/capability.h.
 CAPABILITIES = {
     "CAP_DAC_OVERRIDE": 1,
     "CAP_DAC_READ_SEARCH": 2,
-    "CAP_SYS_PTRACE": CAP_SYS_PTRACE,
+    "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
     "CAP_CHECKPOINT_RESTORE": 40,
 }
 _PRIVILEGE = re.compile(rb"^(CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):[ \t]*([0-9a-f]{1,16})$", re.MULTILINE)
+# Real, effective, saved, of the file system; then the supplementary ones.
+_EFFECTIVE_GROUP = re.compile(rb"^Gid:[ \t]*[0-9]{1,10}[ \t]+([0-9]{1,10})", re.MULTILINE)
+_GROUPS = re.compile(rb"^Groups:[ \t]*([0-9 ]*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -74,6 +43,8 @@ class Privileges:
     """No program that it runs gains anything by set-uid bits or file capabilities."""
     is_filtered: bool
     """A seccomp filter decides about its system calls."""
+    groups: frozenset[int] = frozenset()
+    """Effective and supplementary ones."""
 
     def may(self, capability: str) -> bool:
         """Whether a capability of `CAPABILITIES` is in the effective set."""
@@ -103,4 +74,11 @@ def parse_privileges(page: bytes) -> Privileges | None:
         ambient=found.get(b"CapAmb", 0),
         no_new_privs=bool(found.get(b"NoNewPrivs")),
         is_filtered=found.get(b"Seccomp") == _SECCOMP_FILTER,
+        groups=_groups(page),
     )
+
+
+def _groups(page: bytes) -> frozenset[int]:
+    effective, others = _EFFECTIVE_GROUP.search(page), _GROUPS.search(page)
+    numbers = [*((effective[1],) if effective else ()), *(others[1].split() if others else ())]
+    return frozenset(int(number) for number in numbers if len(number) <= 10)

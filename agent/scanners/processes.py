@@ -19,13 +19,13 @@ from agent.model.asset import LibraryUse
 from agent.model.inventory import Entry
 from agent.model.location import Location, Package
 from agent.procfs.cgroup import Placement
-from agent.procfs.status import CAP_SYS_PTRACE, parse_status
 from agent.scanners import Scan, Spec
 from agent.survey import census_pages
 from agent.survey.census import Census, Sighted
 from agent.survey.descriptors import DESCRIPTORS_MAX
 from agent.survey.mapped import DELETED, Mapped
 from agent.survey.process import HeldFile, HeldLibrary, Process
+from agent.survey.rights import UNLISTED, lists_all
 
 SPEC = Spec(
     detector=2,
@@ -48,10 +48,8 @@ SPEC = Spec(
 # From so many processes on, asking the kernel for all at once is cheaper than asking /proc for each: loading
 # the programs costs 20 ms of CPU and 7 MB for a moment, /proc 0.11 ms more for each process.
 ITERATORS_FROM = 200
-_PAGE_BYTES_MAX = 64 * 1024
 # Directories of one run: PyInstaller's one-file programs (_MEI and digits of the pid) and AppImage's mounts.
 _UNPACKED = re.compile(r"(/(?:_MEI|\.mount_))[0-9A-Za-z_-]+/")
-_HIDEPID = re.compile(rb"^\S+ \S+ \S+ / /proc .* - proc \S+ \S*\bhidepid=(?!0|off)", re.MULTILINE)
 
 
 def scan(host: Host) -> Scan:
@@ -107,15 +105,13 @@ def _take(census: Census, pids: list[int]) -> None:
 
 
 def _count_hidden(host: Host, found: Scan) -> None:
-    """Processes that /proc does not even list, to those without the capability (proc(5), hidepid)."""
+    """Processes that /proc does not even list."""
     try:
-        if not _HIDEPID.search(host.read("/proc/self/mountinfo")):
-            return
-        status = parse_status(host.read("/proc/self/status", _PAGE_BYTES_MAX))
+        if not lists_all(host):
+            found.skip("denied", f"/proc {UNLISTED}")
     except errors.HostError:
+        # A host that is a directory has no pages of ours.
         return
-    if status is None or not status.may(CAP_SYS_PTRACE):
-        found.skip("denied", "/proc lists only our own processes (hidepid)")
 
 
 # -- what is told --------------------------------------------------------------------------------------------

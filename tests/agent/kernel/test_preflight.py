@@ -19,7 +19,8 @@ def host(root: Path, *, capabilities: int | None = None, timens: str | None = No
     proc = root / "proc" / "self"
     proc.mkdir(parents=True)
     if capabilities is not None:
-        (proc / "status").write_text(f"Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t{capabilities:016x}\n")
+        page = f"Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t{capabilities:016x}\nCapBnd:\tf\n"
+        (proc / "status").write_text(page)
     if timens is not None:
         (proc / "timens_offsets").write_text(timens)
     return Host(str(root))

@@ -390,6 +390,7 @@ def test_without_proc_the_section_is_absent(tmp_path: Path) -> None:
     [
         ("rw,hidepid=invisible", "0000000000000000", "partial"),
         ("rw,hidepid=2,gid=4", "0000000000000000", "partial"),
+        ("rw,hidepid=2,gid=8", "0000000000000000", "complete"),
         ("rw,hidepid=invisible", "0000000000080000", "complete"),
         ("rw,hidepid=off", "0000000000000000", "complete"),
         ("rw", "0000000000000000", "complete"),
@@ -400,7 +401,8 @@ def test_processes_that_proc_does_not_list_are_missed_aloud(
 ) -> None:
     """With hidepid nobody denies us anything: there is simply nothing to see."""
     host.file("/proc/self/mountinfo", f"22 27 0:21 / /proc rw,relatime - proc proc {options}\n".encode())
-    host.file("/proc/self/status", f"Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nCapEff:\t{capabilities}\n".encode())
+    page = f"Gid:\t7\t7\t7\t7\nGroups:\t8 \nCapEff:\t{capabilities}\nCapBnd:\t{capabilities}\n"
+    host.file("/proc/self/status", page.encode())
 
     scan = host.scan()
 
