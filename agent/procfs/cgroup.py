@@ -142,11 +142,7 @@ def stable_name(unit: str) -> str:
         return _SCOPE_NUMBER.sub("", unit)
     if _USER_MANAGER.fullmatch(unit):
         return "user@.service"
-    for pattern, form in (
-        (_DBUS, r"dbus-\1@.service"),
-        (_DESKTOP, r"\1@.service"),
-        (_USER_RUNTIME, r"\1@.service"),
-    ):
+    for pattern, form in _FORMS:
         if pattern.fullmatch(unit):
             return pattern.sub(form, unit)
     return _CONNECTION.sub("@.service", unit)
