@@ -101,7 +101,7 @@ class Iterators:
         if preflight.own_pid_namespace(host) != (0, 0):
             raise errors.KernelError("this is not the initial pid namespace, whose numbers the kernel gives")
         self._ticks_per_s = os.sysconf("SC_CLK_TCK")
-        self._offset_ns = _boottime_offset_ns(host)
+        self._offset_ns = preflight.own_clock_offset_ns(host, "boottime")
         # Whoever serves files through FUSE chooses their numbers: no process must be invented by them.
         sign = int.from_bytes(os.urandom(8), sys.byteorder)
         self._sign = sign.to_bytes(8, sys.byteorder)
@@ -211,16 +211,3 @@ def _head(page: bytes, at: int) -> tuple[Head, int]:
     exe = page[begin : begin + exe_bytes - 1] if exe_bytes > 0 else None
     head = Head((pid, start_ns), cgroups, root, uid, name.partition(b"\0")[0], exe)
     return head, at + record_bytes
-
-
-def _boottime_offset_ns(host: Host) -> int:
-    """What our time namespace adds to the time since boot (time_namespaces(7))."""
-    try:
-        page = host.read_text("/proc/self/timens_offsets")
-    except errors.HostError:
-        return 0  # a kernel without time namespaces
-    for line in page.splitlines():
-        clock, seconds, nanoseconds = line.split()
-        if clock == "boottime":
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return 0

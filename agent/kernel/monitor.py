@@ -56,7 +56,7 @@ class Window:
         self._sources = sources
         self._is_stopped = False
         self._is_unwanted: Callable[[], bool] = bool  # which says no
-        self._clock_offset_ns = preflight.own_clock_offset_ns(host)
+        self._clock_offset_ns = preflight.own_clock_offset_ns(host, "monotonic")
         self._end: float | None = None
         self._events_max: int | None = None
         self._interval_s = INTERVAL_S

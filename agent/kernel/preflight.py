@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Literal
 
 from agent import errors
 from agent.host import Host
@@ -73,14 +74,14 @@ def own_pid_namespace(host: Host) -> tuple[int, int]:
     return os.major(status.st_dev) << 20 | os.minor(status.st_dev), status.st_ino
 
 
-def own_clock_offset_ns(host: Host) -> int:
-    """What our time namespace adds to CLOCK_MONOTONIC; BPF programs read it without (time_namespaces(7))."""
+def own_clock_offset_ns(host: Host, clock: Literal["monotonic", "boottime"]) -> int:
+    """What our time namespace adds to a clock; the kernel's programs read it without (time_namespaces(7))."""
     try:
         page = host.read_text("/proc/self/timens_offsets")
     except errors.HostError:
         return 0  # a kernel without time namespaces
     for line in page.splitlines():
-        clock, seconds, nanoseconds = line.split()
-        if clock == "monotonic":
+        name, seconds, nanoseconds = line.split()
+        if name == clock:
             return int(seconds) * 1_000_000_000 + int(nanoseconds)
     return 0

@@ -13,6 +13,8 @@ from agent.host import Host
 from agent.kernel import preflight
 from agent.kernel.libbpf import BpfError
 
+S = 1_000_000_000
+
 
 def host(root: Path, *, capabilities: int | None = None, timens: str | None = None) -> Host:
     """A host with the pages that matter here."""
@@ -65,14 +67,26 @@ def test_a_refusal_in_spite_of_all_capabilities_says_what_may_be_behind_it() -> 
 
 
 @pytest.mark.parametrize(
-    ("page", "offset_ns"),
+    ("page", "monotonic_ns", "boottime_ns"),
     [
-        (None, 0),
-        ("monotonic           0         0\nboottime            0         0\n", 0),
-        ("monotonic      500000       250\nboottime            7         0\n", 500_000_000_000_250),
-        ("monotonic     -500000         0\nboottime            7         0\n", -500_000_000_000_000),
+        (None, 0, 0),
+        ("monotonic           0         0\nboottime            0         0\n", 0, 0),
+        (
+            "monotonic      500000       250\nboottime            7         0\n",
+            500_000_000_000_250,
+            7_000_000_000,
+        ),
+        (
+            "monotonic     -500000         0\nboottime            7         1\n",
+            -500_000_000_000_000,
+            7_000_000_001,
+        ),
     ],
 )
-def test_the_offset_of_a_time_namespace_is_read(page: str | None, offset_ns: int, tmp_path: Path) -> None:
+def test_the_offset_of_a_time_namespace_is_read(
+    page: str | None, monotonic_ns: int, boottime_ns: int, tmp_path: Path
+) -> None:
     """Kernels before 5.6 have no such page, and no such namespaces."""
-    assert preflight.own_clock_offset_ns(host(tmp_path, timens=page)) == offset_ns
+    here = host(tmp_path, timens=page)
+    assert preflight.own_clock_offset_ns(here, "monotonic") == monotonic_ns
+    assert preflight.own_clock_offset_ns(here, "boottime") == boottime_ns
