@@ -66,7 +66,7 @@ def add_filters(
 
 
 def add_follow_children(parser: argparse.ArgumentParser) -> None:
-    """--follow-children: the descendants of the process that was chosen by its number too."""
+    """--follow-children: the descendants of the process that was chosen too."""
     parser.add_argument(
         "--follow-children", action="store_true",
         help="also its descendants: those that it has, and those that come meanwhile",

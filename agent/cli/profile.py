@@ -4,9 +4,9 @@
 What the process had mapped and open before counts too, marked `before_window`. It ends early when the process
 does; Ctrl-C ends it with what was seen so far. `--name` takes part of a process's name, with case; of several
 processes it is the one with the lowest number, and how many more there are is said on stderr. With
---follow-children every descendant has a profile of its own below `children`. Needs root, or CAP_BPF,
-CAP_PERFMON, CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE. `api_calls` is always empty: calls of functions are not
-watched.
+--follow-children every descendant has a profile of its own below `children`. Needs root, or CAP_BPF and
+CAP_PERFMON; with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE also what another user's process had before, and what
+is in files that are closed to others. `api_calls` is always empty: calls of functions are not watched.
 
 Examples:
     fleet-agent profile --pid 1234
