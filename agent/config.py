@@ -23,6 +23,7 @@ from msgspec import Struct
 from agent import discover, errors, scanners
 from agent.secret import Secret
 from agent.settings import Settings
+from agent.words import why
 
 FILE_DEFAULT = "/etc/cryptofleet/agent.toml"
 FILE_ENV = "CRYPTOFLEET_CONFIG"
@@ -72,7 +73,7 @@ def load(
     values: dict[str, Any] = {}
     given = {name: ("the command line", value) for name, value in (flags or {}).items() if value is not None}
     for source, is_text in (
-        (_from_page(page or read(path, environ)), False),
+        (_from_page(page or read(path, environ), known), False),
         (_from_environment(environ, known), True),
         (given, True),
     ):
@@ -138,7 +139,7 @@ def read(path: str | None = None, environ: Mapping[str, str] | None = None) -> P
             return Page(place, b"")
         raise errors.ConfigError(f"there is no configuration file {place}") from error
     except OSError as error:
-        raise errors.ConfigError(f"cannot read {place}: {(error.strerror or '').lower()}") from error
+        raise errors.ConfigError(f"cannot read {place}: {why(error)}") from error
     try:
         found = os.fstat(fd)
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev:
@@ -154,26 +155,31 @@ def read(path: str | None = None, environ: Mapping[str, str] | None = None) -> P
         with os.fdopen(fd, "rb", closefd=False) as file:
             return Page(place, file.read(_FILE_BYTES_MAX))
     except OSError as error:
-        raise errors.ConfigError(f"cannot read {place}: {(error.strerror or '').lower()}") from error
+        raise errors.ConfigError(f"cannot read {place}: {why(error)}") from error
     finally:
         os.close(fd)
 
 
-def _from_page(page: Page) -> dict[str, tuple[str, object]]:
+def _from_page(page: Page, known: Iterable[str]) -> dict[str, tuple[str, object]]:
     import tomllib
 
     try:
         tables = tomllib.loads(page.data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise errors.ConfigError(f"{page.place} is not TOML: {error}") from error
-    return {name: (page.place, value) for name, value in _flat(tables, "").items()}
+    found = _flat(tables, "")
+    # A table that there is, with nothing in it, says nothing; one that there is not has a typing error in it.
+    tables_of = {name.rpartition(".")[0] for name in known} | {name.partition(".")[0] for name in known}
+    return {
+        name: (page.place, value) for name, value in found.items() if value != {} or name not in tables_of
+    }
 
 
 def _flat(table: Mapping[str, Any], prefix: str) -> dict[str, object]:
-    """Values by dotted name. `labels` is a value, though it looks like a table."""
+    """Values by dotted name. `labels` is a value, though it looks like a table, and so is an empty table."""
     found: dict[str, object] = {}
     for name, value in table.items():
-        if isinstance(value, dict) and prefix + name != "labels":
+        if isinstance(value, dict) and value and prefix + name != "labels":
             found |= _flat(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value

@@ -73,6 +73,18 @@ def test_without_a_file_the_defaults_hold(monkeypatch: pytest.MonkeyPatch, tmp_p
         load(None, {"CRYPTOFLEET_CONFIG": str(tmp_path / "missing.toml")})
 
 
+def test_an_empty_table_is_known_or_refused(tmp_path: Path) -> None:
+    """One with a typing error in its name would wait for settings that nobody reads."""
+    path = tmp_path / "agent.toml"
+    path.write_text("[collector]\n[budget]\n[sink]\n[sink.file]\n[labels]\n")
+    assert load(path).settings == settings.Settings()
+
+    for name, page in (("colector", "[colector]"), ("sink.fiel", "[sink.fiel]"), ("budget", "budget = 1")):
+        path.write_text(page + "\n")
+        with pytest.raises(errors.ConfigError, match=f"{name}: there is no such setting"):
+            load(path)
+
+
 def test_flags_win_over_the_environment_and_that_over_the_file(toml: Path) -> None:
     """One setting at a time; what a flag does not give is not taken away."""
     environ = {"CRYPTOFLEET_AGENT_COLLECTOR_TIMEOUT_S": "20", "CRYPTOFLEET_STATE": "/srv/other"}
