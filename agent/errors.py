@@ -29,6 +29,7 @@ from __future__ import annotations
 import errno
 
 from agent.model.inventory import SkipReason
+from agent.words import why
 
 EXIT_COMPLETE = 0
 EXIT_FAILURE = 1
@@ -167,9 +168,9 @@ _DENIED = {errno.EACCES, errno.EPERM}
 
 def host_error(error: OSError, path: str) -> HostError:
     """The leaf of the tree that an OSError means for a path on the host."""
-    why = (error.strerror or str(error)).lower()
+    reason = why(error)
     if error.errno in _VANISHED:
-        return VanishedError(path, why)
+        return VanishedError(path, reason)
     if error.errno in _DENIED:
-        return DeniedError(path, why)
-    return UnreadableError(path, why)
+        return DeniedError(path, reason)
+    return UnreadableError(path, reason)

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Self
 
 from agent import errors
+from agent.words import why
 
 PATH_DEFAULT = "/var/lib/cryptofleet/agent"
 # Damaged files tell why they are; four of them tell as much as a hundred, and the directory stays bounded.
@@ -330,4 +331,4 @@ def _failed(doing: str, path: str, error: OSError) -> errors.StateError:
         errno.ELOOP: "; it is a link: look who put it there, then remove it",
         errno.ENOTDIR: "; it is a link or a file: look who put it there, then remove it",
     }.get(error.errno or 0, "")
-    return errors.StateError(f"cannot {doing} {path}: {(error.strerror or str(error)).lower()}{advice}")
+    return errors.StateError(f"cannot {doing} {path}: {why(error)}{advice}")

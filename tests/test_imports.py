@@ -26,6 +26,7 @@ PLANTED: dict[str, dict[str, str]] = {
     "model-bare": {"agent/model/planted.py": "from agent import host"},
     "reports-vocabulary": {"reports/planted.py": "from agent import host"},
     "reports-pure": {"reports/planted.py": "import socket"},
+    "agent-rooms": {"agent/guard/planted.py": "from agent.printing import output"},
     "readers-bare": {"agent/readers/planted.py": "from agent.host import Host"},
     "scanners-independent": {"agent/scanners/planted.py": "from agent.scanners import other"},
     "probes-independent": {"agent/kernel/probes/planted.py": "from agent.kernel.probes import other"},

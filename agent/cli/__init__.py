@@ -32,6 +32,7 @@ from agent.cli import _alias
 from agent.model.inventory import SectionState
 from agent.printing import output
 from agent.state import PATH_DEFAULT
+from agent.words import plain
 
 NAME = "fleet-agent"
 
@@ -204,7 +205,7 @@ def say(words: str) -> None:
     """One line for people on stderr. Control characters of names found on the host are shown, not obeyed."""
     # Who has closed stderr wants to hear nothing; the exit code still tells.
     with suppress(OSError):
-        print(f"{program()}: {output.plain(words)}", file=sys.stderr)
+        print(f"{program()}: {plain(words)}", file=sys.stderr)
 
 
 def say_hidden(sections: Mapping[str, SectionState], *, is_quiet: bool = False) -> bool:

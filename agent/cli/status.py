@@ -33,6 +33,7 @@ from agent.printing import output
 from agent.procfs.status import CAPABILITIES
 from agent.state import PATH_DEFAULT
 from agent.survey import rights
+from agent.words import plain
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         if args.format == "json":
             output.put(msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
         else:
-            output.put("".join(f"{output.plain(line)}\n" for line in _lines(status)).encode())
+            output.put("".join(f"{plain(line)}\n" for line in _lines(status)).encode())
     return errors.EXIT_PARTIAL if args.strict and status.missing else errors.EXIT_COMPLETE
 
 

@@ -17,6 +17,7 @@ from agent.model.status import Configuration, Enrolment, Posts, Service, Switch
 from agent.posting import enrolment, last_post, spool
 from agent.procfs.status import CAPABILITIES, parse_privileges
 from agent.state import StateDirectory
+from agent.words import why
 
 _ARGUMENTS_BYTES_MAX = 64 * 1024
 _PROGRAM = b"fleet-agent"
@@ -46,7 +47,7 @@ def enrolled(state_dir: str) -> tuple[Enrolment, Posts]:
     except FileNotFoundError:
         return Enrolment(state="not_enrolled", state_dir=state_dir), Posts()
     except OSError as error:
-        words = f"cannot look at {state_dir}: {(error.strerror or str(error)).lower()}; run as root"
+        words = f"cannot look at {state_dir}: {why(error)}; run as root"
         return Enrolment(state="unknown", state_dir=state_dir, problem=words), Posts()
     try:
         # It is there, so nothing is made by opening it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from agent.printing.output import plain
+from agent.words import plain
 
 # A screen has 24 lines; each list leaves room for the others.
 _TOP = 10

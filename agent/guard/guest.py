@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 from agent import errors
 from agent.guard import lock, syscalls
-from agent.printing import output
+from agent.words import plain, why
 
 KILL_SWITCH = "/etc/cryptofleet/disabled"
 _REASON_CHARS_MAX = 200
@@ -33,7 +33,7 @@ def switched_off() -> str | None:
         return None
     except OSError as error:
         # What cannot be looked up may be there: in doubt the host is left alone.
-        return f"it cannot be looked up: {(error.strerror or str(error)).lower()}"
+        return f"it cannot be looked up: {why(error)}"
     if not stat.S_ISREG(found.st_mode):
         return "no reason given"
     try:
@@ -47,7 +47,7 @@ def switched_off() -> str | None:
     finally:
         os.close(fd)
     line = page.partition("\n")[0].strip()
-    return output.plain(line[:_REASON_CHARS_MAX]) or "no reason given"
+    return plain(line[:_REASON_CHARS_MAX]) or "no reason given"
 
 
 def check_enabled() -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from agent import errors
-from agent.printing import output
+from agent.words import plain, why
 
 # The agent's own, in memory, so that nothing of it outlives the machine's run.
 ROOT_DIRECTORY = "/run/cryptofleet/agent"
@@ -99,8 +99,8 @@ def _take(wait_s: float, tell: Callable[[str], None]) -> int | None:
     except OSError as error:
         # An ordinary user without a session has no place for a lock, and can burden nobody but himself.
         if os.geteuid() == 0:
-            why = (error.strerror or str(error)).lower()
-            tell(f"there is no lock, so two runs may look at this host at once: {error.filename}: {why}")
+            reason = why(error)
+            tell(f"there is no lock, so two runs may look at this host at once: {error.filename}: {reason}")
         return None
     return fd
 
@@ -162,7 +162,7 @@ def _holder(fd: int) -> Holder | None:
         command = os.pread(fd, _COMMAND_BYTES_MAX, 0).decode(errors="replace").strip()
     except OSError:
         return None
-    return None if kind == fcntl.F_UNLCK else Holder(pid, output.plain(command) or "fleet-agent")
+    return None if kind == fcntl.F_UNLCK else Holder(pid, plain(command) or "fleet-agent")
 
 
 def _own_command() -> bytes:

@@ -24,6 +24,7 @@ from agent.guard.parsing import Function, Opened, T
 from agent.guard.reader import LostError, Reader, waited
 from agent.guard.sandbox_wire import Call
 from agent.host import Host
+from agent.words import why
 
 # Of the child's CPU on one file; the slowest honest one (4 MiB of certificates) takes about a second.
 FILE_CPU_S = 10.0
@@ -206,7 +207,7 @@ class Sandbox:
 
 
 def _words(error: Exception) -> str:
-    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else f"it {error}"
+    return why(error) if isinstance(error, OSError) else f"it {error}"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from agent.document import Outcome
 from agent.guard import worker
 from agent.host import Host
 from agent.settings import Budget
+from agent.words import why
 
 # How often we look whether a worker is alive whose children keep its pipe open.
 _LOOK_S = 0.5
@@ -43,7 +44,7 @@ def run_scanners(host: Host, chosen: Mapping[str, ModuleType], budget: Budget = 
         try:
             watched = _Worker(host, {name: chosen[name] for name in left}, budget.memory_mib)
         except OSError as error:
-            reason = f"no process could be started for it: {(error.strerror or str(error)).lower()}"
+            reason = f"no process could be started for it: {why(error)}"
             return outcomes | {name: Outcome(spec=chosen[name].SPEC, failure=reason) for name in left}
         with _ended_with_us(watched.kill):
             try:

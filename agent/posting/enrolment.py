@@ -27,6 +27,7 @@ from agent.posting.identity import HostKey, ensure_key
 from agent.secret import Secret
 from agent.settings import Collector
 from agent.state import StateDirectory
+from agent.words import why
 
 if TYPE_CHECKING:
     from agent.posting.client import Client
@@ -231,9 +232,7 @@ def read_token(path: str | None, environ: Mapping[str, str], stdin: TextIO) -> S
             with open(path, encoding="ascii") as file:
                 text = file.read(_TOKEN_CHARS_MAX + 2)
         except OSError as error:
-            raise errors.UsageError(
-                f"cannot read the token from {path}: {(error.strerror or '').lower()}"
-            ) from error
+            raise errors.UsageError(f"cannot read the token from {path}: {why(error)}") from error
         except UnicodeDecodeError:
             # Not its words: they quote the file.
             raise errors.UsageError(f"{path} holds no token; `fleet token create` prints one") from None
@@ -269,7 +268,7 @@ def _trusted_ca(url: str, collector: Collector, clock_ns: Callable[[], int]) -> 
             with open(collector.ca_file, "rb") as file:
                 pem = file.read(_FILE_BYTES_MAX)
         except OSError as error:
-            words = (error.strerror or "").lower()
+            words = why(error)
             raise errors.ConfigError(f"cannot read the CA from {collector.ca_file}: {words}") from error
         found = tls.certificates(pem, collector.ca_file)
         # What is kept is certificates and nothing else: people keep keys and comments in such files.

@@ -9,18 +9,10 @@ import tempfile
 from contextlib import suppress
 
 from agent import errors
+from agent.words import why
 
 # Names of standard output. The second is a link, and its target may be a pipe, which no file replaces.
 STANDARD = ("-", "/dev/stdout")
-
-
-def plain(words: str) -> str:
-    """Words for a terminal: control characters of names found on the host are shown, not obeyed."""
-    return "".join(char if char.isprintable() else _escape(ord(char)) for char in words)
-
-
-def _escape(number: int) -> str:
-    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
 
 
 def open_standard_streams() -> None:
@@ -108,12 +100,18 @@ def _write_whole(path: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.rename(beside, os.path.join(directory, name))
         is_placed = True
+        _sync(directory)
     finally:
         if not is_placed:
             with suppress(OSError):
                 os.unlink(beside)
 
 
-def why(error: OSError) -> str:
-    """The kernel's reason, in lower case."""
-    return (error.strerror or str(error)).lower()
+def _sync(directory: str) -> None:
+    """Have the new name on the disk, too (fsync(2)), where the directory may be read and can be asked."""
+    with suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

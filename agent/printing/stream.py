@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from agent import errors, formats
 from agent.printing import output
+from agent.words import why
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 
@@ -80,7 +81,7 @@ class File:
                 raise errors.UsageError(f"{path} is a link; name the file itself") from error
             if error.errno == errno.ENXIO:
                 raise errors.OutputError(f"cannot write {path}: nobody reads it") from error
-            raise errors.OutputError(f"cannot write {path}: {output.why(error)}") from error
+            raise errors.OutputError(f"cannot write {path}: {why(error)}") from error
         try:
             status = os.fstat(self._fd)
             self._check(status)
@@ -117,7 +118,7 @@ class File:
             raise
         except OSError as error:
             self._take_back(len(data) - len(rest))
-            raise errors.OutputError(f"cannot write {self.path}: {output.why(error)}") from error
+            raise errors.OutputError(f"cannot write {self.path}: {why(error)}") from error
 
     def _take_back(self, written: int) -> None:
         """Half an event would spoil the next one that somebody appends. Not where somebody did meanwhile."""

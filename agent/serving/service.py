@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 from agent import config, errors
 from agent.guard import guest
-from agent.guard.job import Job
 from agent.host import Host
+from agent.serving.job import Job
 from agent.serving.schedule import Report, Schedule
 from agent.serving.systemd import Notifier
+from agent.words import why
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGCHLD)
@@ -124,7 +125,7 @@ class Service:
         except errors.ConfigError as error:
             self._keep_old(str(error))
         except OSError as error:
-            self._keep_old(_words(error))
+            self._keep_old(why(error))
 
     def _keep_old(self, why: str) -> None:
         self._work.tell(f"the new configuration is not used, and the old one is: {why}")
@@ -170,7 +171,7 @@ class Service:
         try:
             job = Job(lambda: self._work.attempt(page), blocked=_SIGNALS, tell=self._work.tell)
         except OSError as error:
-            self._rounded(Report(kind="broken", words=f"cannot be begun: {_words(error)}"))
+            self._rounded(Report(kind="broken", words=f"cannot be begun: {why(error)}"))
             return
         self._round = _Task(job=job, page=page, time_s=time_s, end_s=_awake_s() + time_s)
 
@@ -278,7 +279,3 @@ def _clock(in_s: float) -> str:
     """The wall clock, some seconds from now, as people read it."""
     moment = time.gmtime(Host().now_ns() // 10**9 + round(in_s))
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", moment)
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

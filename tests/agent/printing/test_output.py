@@ -9,37 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent import errors
 from agent.printing import output
-
-
-@given(st.text(alphabet=st.characters(codec=None)))
-def test_plain_words_are_printable_and_tell_different_names_apart(words: str) -> None:
-    """Surrogates, directions of writing and everything else that a terminal would obey."""
-    shown = output.plain(words)
-
-    assert shown.isprintable()
-    assert shown.encode().decode() == shown
-    if words.isprintable():
-        assert shown == words
-
-
-@pytest.mark.parametrize(
-    ("words", "shown"),
-    [
-        ("a\nb", r"a\u000ab"),
-        ("\x1b[31m", r"\u001b[31m"),
-        ("\udcff", r"\udcff"),
-        ("\U000e0001", r"\U000e0001"),
-        ("é日", "é日"),
-    ],
-)
-def test_control_characters_are_shown(words: str, shown: str) -> None:
-    """In the form that JSON and Python have for them."""
-    assert output.plain(words) == shown
 
 
 class Broken(io.BytesIO):

@@ -137,7 +137,7 @@ def test_what_is_wrong_here_is_reported(places: Path, server: Server) -> None:
     report = attempt(places, 'sinks = ["file"]\n[sink.file]\npath = "/nonexistent/x"\n')
     assert (report.kind, report.words) == (
         "failed",
-        "cannot write the inventory to /nonexistent/x: no such file or directory",
+        "sink.file.path: cannot write /nonexistent/x: no such file or directory",
     )
 
 
