@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Literal
 
-from agent import formats
+from agent import cli, formats
 
 # INT_MAX seconds are 68 years: what the old tool took, its users' scripts may give.
 DURATION_S_MAX = 2**31 - 1
@@ -40,7 +40,11 @@ def add_output(parser: argparse.ArgumentParser, kind: formats.Kind | Literal["st
     """-o and -f: where to, and how. A stream is appended to its file; a document replaces it in one step."""
     is_stream = kind == "stream"
     default = "json-stream" if is_stream else "json-pretty"
-    how = "append to it, anew after SIGHUP" if is_stream else "write there in one step"
+    # By the old name a stream's file is begun anew, as that program does.
+    begins_anew = cli.program() != cli.NAME
+    how = "write there in one step"
+    if is_stream:
+        how = f"{'empty it and write there' if begins_anew else 'append to it'}, anew after SIGHUP"
     parser.add_argument(
         "-o", "--output", metavar="FILE", help=f"{how}; made with mode 0600 (default: stdout)"
     )

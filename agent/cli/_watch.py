@@ -20,6 +20,7 @@ from agent import cli, errors, formats, memory, observe
 from agent.collect import today
 from agent.guard import guest, sandbox
 from agent.host import Host
+from agent.kernel import preflight
 from agent.kernel.probes import Event
 from agent.kernel.source import ProbeStats
 from agent.printing import events
@@ -216,6 +217,8 @@ def _announce(args: argparse.Namespace, host: Host, watch: observe.Watch, wanted
     cli.say(f"watching {', '.join(at_work)} {until}")
     for name, reason in sorted(watch.refused.items()):
         cli.say(f"{name} is not watched: {reason}")
+    if preflight.own_pid_namespace(host) != preflight.ALL_PID_NAMESPACES:
+        cli.say("this is a container (a pid namespace of its own): only its own processes are seen")
     if args.pid is not None and not host.exists(f"/proc/{args.pid}"):
         cli.say(f"there is no process {args.pid} at the moment")
     if not args.verbose:

@@ -34,6 +34,7 @@ from agent.model.inventory import SectionState
 from agent.printing import output, tracer
 from agent.printing.selection import Selection
 from agent.redact import People, Printed, Redaction, Truth
+from agent.survey import rights
 
 SNAPSHOT_VERSION = "1.0"
 
@@ -77,17 +78,27 @@ def run(args: argparse.Namespace) -> int:
     if args.verbose:
         _tell_more(draft.sections)
     if snapshot.get("processes") == []:
-        _doubt_nothing(host, draft.sections["processes"])
+        _doubt_nothing(host, draft.sections["processes"], draft.live.get("processes", {}).get("processes", 0))
     return errors.EXIT_PARTIAL if args.strict and is_hidden else errors.EXIT_COMPLETE
 
 
-def _doubt_nothing(host: Host, state: SectionState) -> None:
+def _doubt_nothing(host: Host, state: SectionState, looked_at: int) -> None:
     """That no process uses cryptography is an answer only where they could be looked at.
+
+    Args:
+        host: with its privileges.
+        state: how the look at the processes went.
+        looked_at: how many processes it saw into.
 
     Raises:
         PrivilegeError, AgentError: they could not, so that the totals of 0 mean nothing.
     """
-    if state.skipped.get("denied") and not state.skipped.get("crashed"):
+    denied = state.skipped.get("denied", 0)
+    if denied and not state.skipped.get("crashed"):
+        # Who has the capability may still be refused a few (status says by what): that is told, and no more
+        # can be granted.
+        if denied < looked_at and _holds_capability(host):
+            return
         raise errors.PrivilegeError(
             f"totals of 0 mean nothing: {state.reason} among the processes; run as root, or grant"
             " CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
@@ -95,6 +106,13 @@ def _doubt_nothing(host: Host, state: SectionState) -> None:
     # A directory may be a copy of a disk, on which nothing runs.
     if state.status != "complete" and not (state.status == "absent" and host.root != "/"):
         raise errors.AgentError(f"totals of 0 mean nothing: the processes are {state.status}: {state.reason}")
+
+
+def _holds_capability(host: Host) -> bool:
+    try:
+        return rights.privileges(host).may("CAP_SYS_PTRACE")
+    except errors.HostError:
+        return False
 
 
 def _say_nothing(words: str) -> None:

@@ -20,6 +20,8 @@ BTF = "/sys/kernel/btf/vmlinux"
 
 # The inode of the first pid namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+# What `own_pid_namespace` says in that one, which sees all others.
+ALL_PID_NAMESPACES = (0, 0)
 
 
 def require_privilege(host: Host) -> None:
@@ -68,7 +70,7 @@ def own_pid_namespace(host: Host) -> tuple[int, int]:
     """
     status = host.stat("/proc/self/ns/pid")
     if status.st_ino == INITIAL_PID_NAMESPACE:
-        return 0, 0
+        return ALL_PID_NAMESPACES
     # The kernel packs a device as 12 bits and 20 bits (include/linux/kdev_t.h), which is not how stat(2)
     # gives it.
     return os.major(status.st_dev) << 20 | os.minor(status.st_dev), status.st_ino
