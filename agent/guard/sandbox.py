@@ -37,6 +37,10 @@ DEATHS_MAX = 20
 ANSWERS_PER_DEATH = 1000
 
 
+class _UnmadeError(LostError):
+    """There is no child to ask. The reason is whole."""
+
+
 class Sandbox:
     """A parser (`parsing.Parser`) whose functions run in a child; the child is made at first need.
 
@@ -86,6 +90,10 @@ class Sandbox:
         while (done := len(answers)) < len(files):
             try:
                 child = self._ready(call.module)
+            except _UnmadeError as unmade:
+                # No byte of them was read, so that they have ended nothing.
+                answers += [errors.UnreadableError(opened.path, str(unmade)) for opened in files[done:]]
+                break
             except LostError as lost:
                 answers += [errors.CrashedError(opened.path, str(lost)) for opened in files[done:]]
                 break
@@ -177,12 +185,14 @@ class Sandbox:
             raise LostError(f"files before it ended {self._deaths_max} readers, and there are no more")
         try:
             self._child = Reader()
+        except OSError as error:
+            # It takes no time, and costs no death: when the host has processes left again, so have we.
+            raise _UnmadeError(f"no reader could be made: {why(error)}") from error
+        try:
             self._child.greet()
-        except (LostError, OSError) as error:
-            if self._child is not None:
-                self._end()
-            self._deaths_left -= 1
-            raise LostError(f"no process can be made to read it: {_words(error)}") from error
+        except LostError as lost:
+            self._bury()
+            raise _UnmadeError(f"no reader could be made: it {lost}") from lost
         return self._child
 
     def _earn(self) -> None:
@@ -204,10 +214,6 @@ class Sandbox:
     def _reap(self) -> None:
         if self._owner == os.getpid():
             self._unreaped = [pid for pid in self._unreaped if waited(pid, 0.0) is None]
-
-
-def _words(error: Exception) -> str:
-    return why(error) if isinstance(error, OSError) else f"it {error}"
 
 
 @contextmanager

@@ -485,10 +485,32 @@ def test_where_no_process_can_be_made_every_file_says_so(fd: int, monkeypatch: p
     with Sandbox() as sandbox:
         answers = sandbox.parse(readers.spoil, named(fd, "a", "b"))
 
-        assert {why(answer) for answer in answers} == {
-            "no process can be made to read it: resource temporarily unavailable"
-        }
+        assert [str(answer) for answer in answers] == [
+            f"cannot read /etc/{name}: no reader could be made: resource temporarily unavailable"
+            for name in ("a", "b")
+        ]
         assert sandbox.layers == ()
+
+
+def test_files_that_no_process_could_read_have_crashed_none(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted as unreadable, and as soon as there are processes again, files are read again."""
+    # Given a host that has no process left, for longer than readers may die
+    fork, is_full = os.fork, True
+
+    def full() -> int:
+        if is_full:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", full)
+    with Sandbox(deaths_max=2) as sandbox:
+        for _ in range(5):
+            (answer,) = sandbox.parse(readers.spoil, named(fd, "a"))
+            # Then nobody says that a file has ended its reader
+            assert isinstance(answer, errors.UnreadableError), answer
+        # And when there are processes again, it is read
+        is_full = False
+        assert sandbox.parse(readers.spoil, named(fd, "a")) == [len(CONTENT)]
 
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
