@@ -64,6 +64,8 @@ class _Seen(NamedTuple):
     """What could not be attached, and why."""
     shown: Counter[str]
     """How many events were shown, by type."""
+    unrecognised: tuple[str, ...]
+    """How many loads nothing is known of, and why."""
 
 
 @contextmanager
@@ -114,7 +116,8 @@ def run(args: argparse.Namespace, probes: Iterable[str]) -> int:
             cli.say(_account(seen))
         if state_dir is not None and seen.scan is not None:
             _remember(state_dir, host, seen.scan)
-    is_partial = bool(seen.refused) or any(one.unseen or one.refused for one in seen.stats)
+    is_lossy = any(one.unseen or one.refused for one in seen.stats)
+    is_partial = bool(seen.refused or seen.unrecognised) or is_lossy
     return errors.EXIT_PARTIAL if args.strict and is_partial else errors.EXIT_COMPLETE
 
 
@@ -190,10 +193,10 @@ def _watch(
         is_following=args.follow_children,
     ) as watch:  # fmt: skip
         watch.stop_when(shown.is_over)
+        libraries = Loaded(host, watch.disregard)
         printer = events.Printer(
-            host, redaction, placement=watch.placement, file_kind=FileTypes(host).of,
-            library=Loaded(host, watch.disregard).of,
-        )  # fmt: skip
+            host, redaction, placement=watch.placement, file_kind=FileTypes(host).of, library=libraries.of
+        )
         if not args.quiet:
             _announce(args, host, watch, wanted)
         show = shown.through(printer)
@@ -207,7 +210,7 @@ def _watch(
         if not shown.stop.is_unread:
             with _reader(shown.stop):
                 shown.output.end()
-        return _Seen(scan, watch.stats(), watch.refused, shown.counts)
+        return _Seen(scan, watch.stats(), watch.refused, shown.counts, libraries.unrecognised())
 
 
 def _announce(args: argparse.Namespace, host: Host, watch: observe.Watch, wanted: tuple[str, ...]) -> None:
@@ -235,14 +238,15 @@ def _announce(args: argparse.Namespace, host: Host, watch: observe.Watch, wanted
 def _account(seen: _Seen) -> str:
     """One line: what was shown of how much, what was lost, by which method.
 
-    Of loads nearly all are none of cryptography: they are looked at and not shown.
+    Of loads nearly all are none of cryptography: they are looked at and not shown. Those that could not be
+    looked at are told apart.
     """
     told = [
         f"{one.probe}: {seen.shown[one.probe]} shown of {one.delivered}, {one.unseen} lost"
         for one in seen.stats
     ]
     methods = sorted({one.rung for one in seen.stats})
-    return "; ".join([*told, f"method: {', '.join(methods)}"])
+    return "; ".join([*told, *seen.unrecognised, f"method: {', '.join(methods)}"])
 
 
 def _remember(state_dir: str, host: Host, scan: Scan) -> None:

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _options.add_follow_children(parser)
     _options.add_redaction(parser)
     _options.add_words(parser)
-    _options.add_strict(parser, "any event was lost, or could not be watched for")
+    _options.add_strict(parser, "any event was lost, could not be watched for, or is of a file not looked at")
     cli.add_config(parser)
 
 

@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _options.add_output(parser, "profile")
     _options.add_redaction(parser)
     _options.add_words(parser)
-    _options.add_strict(parser, "any event was lost, or could not be watched for")
+    _options.add_strict(parser, "any event was lost, could not be watched for, or is of a file not looked at")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,9 +118,10 @@ def _watch(
         if not args.quiet:
             _announce(args, subject)
         window.stop_when(_Over(host, profile, stop))
-        _fill(host, profile, window)
+        libraries = Loaded(host, window.disregard)
+        _fill(host, profile, window, libraries)
         _finish(host, profile, looks)
-        coverage = _coverage(window, looks)
+        coverage = _coverage(window, looks, libraries)
         document = profile.document(
             host,
             redaction,
@@ -165,9 +166,9 @@ class _Over:
         return not any(subjects.is_alive(self._host, one) for one in self._profile.subjects)
 
 
-def _fill(host: Host, profile: Profile, window: Window) -> None:
+def _fill(host: Host, profile: Profile, window: Window, libraries: Loaded) -> None:
     """All events of the window."""
-    types, libraries = FileTypes(host), Loaded(host, window.disregard)
+    types = FileTypes(host)
 
     def file_kind(event: FileOpen) -> FileKind | None:
         kind = types.of(event)
@@ -187,7 +188,7 @@ def _finish(host: Host, profile: Profile, looks: held.Looks) -> None:
             profile.find(now, looks.at(now.pid).libraries, when)
 
 
-def _coverage(window: Window, looks: held.Looks) -> Coverage:
+def _coverage(window: Window, looks: held.Looks, libraries: Loaded) -> Coverage:
     stats: tuple[ProbeStats, ...] = window.stats()
     refused = [f"{name} is not watched: {reason}" for name, reason in sorted(window.refused.items())]
     for one in stats:
@@ -195,6 +196,7 @@ def _coverage(window: Window, looks: held.Looks) -> Coverage:
     hidden = [f"{count} {reason}" for reason, count in looks.hidden.items()]
     if hidden:
         refused.append(f"not all that was there before could be looked at: {', '.join(hidden)}")
+    refused += libraries.unrecognised()
     return Coverage(
         reasons=tuple(refused),
         lost_events=sum(one.unseen for one in stats),

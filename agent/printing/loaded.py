@@ -4,13 +4,15 @@
 The kernel half reports every file that is mapped as code. What is found to be none of ours it is told to
 leave out from then on, so that soon nearly nothing is reported but what is wanted. A process may have ended
 before anybody looks: then its file is looked for by its path, and where that is another file by now, or in a
-container that has gone, the name is all there is. That is said.
+container that has gone, the name is all there is. That is said. Where the name says nothing either, it may
+have been anything: such loads are counted.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +23,7 @@ from agent.guard.parsing import Opened
 from agent.host import Host
 from agent.kernel.probes.lib_load import FileIdentity, LibLoad
 from agent.model import canonical
+from agent.model.inventory import SkipReason
 from agent.readers.library_table import BY_STEM, SONAME
 from agent.readers.recognise import Recognised, recognise_file
 from agent.survey.natures import Natures, of_unlisted
@@ -34,6 +37,26 @@ _LOOKING_SHARE = 0.1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # How the kernel names what is in memory alone, on a mount that no table lists; see `agent.survey.mapped`.
 _MEMORY = ("/memfd:", "/SYSV", "/anon_hugepage")
+# Why a file was not looked at, for people; of what is not listed, the kernel or the disk refused.
+_WORDS: dict[SkipReason, str] = {
+    "vanished": "the file had gone",
+    "denied": "the file is closed to us",
+    "budget": "too many new files at once",
+    "network_fs": "the file system is not known to be local",
+    "crashed": "the file ended its reader",
+}
+
+
+class _BusyError(errors.UnreadableError):
+    """There is no time for it now."""
+
+    skip: SkipReason = "budget"
+
+
+class _ForeignError(errors.UnreadableError):
+    """Its server may be gone."""
+
+    skip: SkipReason = "network_fs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,20 +81,27 @@ class Loaded:
         self._disregard = disregard
         self._natures = Natures(host)
         self._known: dict[FileIdentity, LoadedLibrary | None] = {}
+        self._missed: Counter[str] = Counter()
         self._left_s = _LOOKING_S
         self._filled_s = time.monotonic()
 
     def of(self, event: LibLoad) -> LoadedLibrary | None:
-        """The library that an event tells of; None for a file that is none of cryptography."""
+        """The library that an event tells of; None for a file that is none of cryptography.
+
+        Also None for one that could be anything, as nothing is known of it: see `unrecognised`.
+        """
         identity = event.identity
         if identity in self._known:
             found = self._known[identity]
         else:
             try:
                 found = self._read(event)
-            except errors.HostError:
+            except errors.HostError as error:
                 # Not remembered: another process may still show the file.
-                return _by_name(event)
+                named = _by_name(event)
+                if named is None:
+                    self._missed[_WORDS.get(error.skip, "the file could not be read")] += 1
+                return named
             if len(self._known) >= KNOWN_MAX:
                 for old in list(islice(self._known, KNOWN_MAX // 4)):
                     del self._known[old]
@@ -81,13 +111,20 @@ class Loaded:
             self._disregard(identity)
         return found
 
+    def unrecognised(self) -> tuple[str, ...]:
+        """How many loads are of files that nothing is known of, and why: one sentence for each reason."""
+        return tuple(
+            f"{count} load{'' if count == 1 else 's'} not recognised: {reason}"
+            for reason, count in sorted(self._missed.items())
+        )
+
     def _read(self, event: LibLoad) -> LoadedLibrary | None:
         """What the file's bytes say. Raises HostError when they cannot be read."""
         begin_s = time.monotonic()
         self._left_s = min(_LOOKING_S, self._left_s + (begin_s - self._filled_s) * _LOOKING_SHARE)
         self._filled_s = begin_s
         if self._left_s <= 0:
-            raise errors.UnreadableError(event.library, "too many files at once")
+            raise _BusyError(event.library, "too many files at once")
         try:
             self._require_local(event)
             fd = self._open(event)
@@ -114,7 +151,7 @@ class Loaded:
         if nature is None and not is_memory:
             nature = of_unlisted(device)
         if nature == "foreign":
-            raise errors.UnreadableError(event.library, "on a file system that is not known to be local")
+            raise _ForeignError(event.library, "on a file system that is not known to be local")
 
     def _open(self, event: LibLoad) -> int:
         """A descriptor of the very file that was mapped. Raises HostError."""

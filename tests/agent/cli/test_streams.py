@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import json
 import os
 import re
@@ -449,6 +450,23 @@ def test_strict_is_satisfied_where_nothing_was_lost(key: Path) -> None:
     assert done.returncode == errors.EXIT_PARTIAL
     assert said(done)[0] == "fleet-agent: watching file_open, lib_load, process_exec for 1 s"
     assert said(done)[1].startswith("fleet-agent: process_exit is not watched: ")
+
+
+def test_a_load_that_nothing_is_known_of_is_told_and_is_partial(tmp_path: Path) -> None:
+    """Under a name of its own it may be of cryptography: silence would say that it is not."""
+    # Given a library that is gone, with its process, before anybody can look
+    plugin = tmp_path / "plugin.bin"
+    shutil.copy(_ctypes.__file__, plugin)
+    watching = Watching("--strict", "--library", plugin.name, command="libs")
+    watching.tell(signal.SIGSTOP)
+    subprocess.run([sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", plugin], check=True)
+    plugin.unlink()
+    watching.tell(signal.SIGCONT)
+    # When the watch ends
+    assert watching.end() == []
+    # Then its account says so, and it is not complete
+    assert "; 1 load not recognised: the file had gone; " in watching.said[-1]
+    assert watching.process.returncode == errors.EXIT_PARTIAL
 
 
 # A kernel that takes all programs but one.

@@ -176,6 +176,32 @@ def test_a_name_promises_what_the_table_of_libraries_says(
     )  # fmt: skip
     found = made.loaded.of(gone)
     assert (found and (found.family, found.name)) == known
+    # And what nothing is known of is counted: it may have been anything
+    assert made.loaded.unrecognised() == (() if known else ("1 load not recognised: the file had gone",))
+
+
+def test_what_could_not_be_looked_at_is_counted_by_its_reason(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library under a name of its own must not be missed silently; one that was read is not counted."""
+    # Given a file that was read, two that have gone, and one behind a network
+    made.loaded.of(made.put("/opt/read.bin", b"remember the milk\n"))
+    for number in range(2):
+        event = made.put(f"/opt/plugin{number}.bin", b"gone")
+        (made.root / f"opt/plugin{number}.bin").unlink()
+        assert made.loaded.of(event) is None
+    made.put("/net/plugin.bin", b"far")
+    assert made.loaded.of(made.event("/net/plugin.bin", device=(0, 77))) is None
+    # And one for which there is no time
+    monkeypatch.setattr(made.loaded, "_left_s", -1000.0)
+    assert made.loaded.of(made.put("/opt/new.bin", b"new")) is None
+    # Then each is told with why, and nobody is told to leave it out
+    assert made.loaded.unrecognised() == (
+        "2 loads not recognised: the file had gone",
+        "1 load not recognised: the file system is not known to be local",
+        "1 load not recognised: too many new files at once",
+    )
+    assert len(made.disregarded) == 1
 
 
 def test_who_makes_files_without_end_does_not_keep_it_busy(
