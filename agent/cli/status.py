@@ -73,7 +73,7 @@ def look(host: Host, config_path: str | None, state_dir: str | None) -> Status:
     chosen = state_dir or (PATH_DEFAULT if settings is None else settings.settings.state_dir)
     enrolled, posts = standing.enrolled(os.path.abspath(chosen))
     switch = standing.switch()
-    service = standing.service(host)
+    service = standing.service(host, enrolled.state_dir)
     held = rights.privileges(host)
     own = surroundings.own(host, held)
     tried = {

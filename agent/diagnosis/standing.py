@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import stat
 
 from agent import config, discover, errors, scanners
 from agent.guard import guest, lock
 from agent.host import Host
+from agent.kernel.probes import DELETED
 from agent.model import canonical
 from agent.model.status import Configuration, Enrolment, Posts, Service, Switch
 from agent.posting import enrolment, last_post, spool
-from agent.procfs.status import CAPABILITIES, parse_privileges
+from agent.procfs.status import CAPABILITIES, parse_privileges, parse_users
 from agent.state import StateDirectory
 from agent.words import why
 
@@ -95,25 +97,56 @@ def next_post_at(posts: Posts) -> str | None:
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def service(host: Host) -> Service:
-    """Who else of the agent is at work here."""
+def service(host: Host, state_dir: str) -> Service:
+    """Who else of the agent is at work here.
+
+    Args:
+        state_dir: its owner is who runs the service, if root does not.
+    """
     holder = lock.holder()
-    return Service(run_pid=_run_pid(host), scanning=None if holder is None else str(holder))
-
-
-def _run_pid(host: Host) -> int | None:
-    """The first process whose arguments are those of the service; they are readable for everybody."""
     own = host.own_pids
-    for pid in host.pids():
-        if pid in own:
-            continue
-        try:
-            words = host.read(f"/proc/{pid}/cmdline", _ARGUMENTS_BYTES_MAX).split(b"\0")
-        except errors.HostError:
-            continue
-        if is_service(words):
-            return pid
-    return None
+    run_pid = next((pid for pid in host.pids() if pid not in own and is_run(host, pid, state_dir)), None)
+    return Service(run_pid=run_pid, scanning=None if holder is None else str(holder))
+
+
+def is_run(host: Host, pid: int, state_dir: str) -> bool:
+    """Whether a process is this host's service; not where that cannot be known.
+
+    Anybody may give a process such arguments. So it must be root's or the owner's of the state directory,
+    wholly, by a program that gives nobody another user's rights (sudo(8) is root's while it asks for a
+    password), and in this place: a container's agent is that container's.
+    """
+    page = f"/proc/{pid}"
+    try:
+        words = host.read(f"{page}/cmdline", _ARGUMENTS_BYTES_MAX).split(b"\0")
+        if not is_service(words):
+            return False
+        users = parse_users(host.read(f"{page}/status", _ARGUMENTS_BYTES_MAX))
+        # One that was replaced since it was started has another name than it had.
+        program = os.path.basename(host.read_link(f"{page}/exe").removesuffix(DELETED))
+        is_frozen = os.fsencode(program) == _PROGRAM
+        return (
+            len(users) == 1
+            and users <= _owners(state_dir)
+            and (is_frozen or program.startswith("python"))
+            and not host.stat(f"{page}/exe").st_mode & (stat.S_ISUID | stat.S_ISGID)
+            # The service has a mount namespace of its own, in which the root is the host's all the same.
+            and _is_same(host, f"{page}/root", "/proc/self/root")
+            and _is_same(host, f"{page}/ns/pid", "/proc/self/ns/pid")
+        )
+    except errors.HostError:
+        return False
+
+
+def _owners(state_dir: str) -> set[int]:
+    try:
+        return {0, os.stat(state_dir).st_uid}
+    except OSError:
+        return {0}
+
+
+def _is_same(host: Host, path: str, other: str) -> bool:
+    return os.path.samestat(host.stat(path), host.stat(other))
 
 
 def is_service(words: list[bytes]) -> bool:

@@ -76,7 +76,7 @@ class Posts(Struct, kw_only=True, frozen=True):
 class Service(Struct, kw_only=True, frozen=True):
     """Other runs of the agent on this host, as far as we may see them."""
 
-    run_pid: Annotated[int | None, Meta(description="A process that runs `fleet-agent run`.")] = None
+    run_pid: Annotated[int | None, Meta(description="The process of `fleet-agent run` in this place.")] = None
     scanning: Annotated[str | None, Meta(description="Who holds the lock of scans now.")] = None
 
 

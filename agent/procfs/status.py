@@ -26,6 +26,7 @@ CAPABILITIES = {
 _PRIVILEGE = re.compile(rb"^(CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):[ \t]*([0-9a-f]{1,16})$", re.MULTILINE)
 # Real, effective, saved, of the file system; then the supplementary ones.
 _EFFECTIVE_GROUP = re.compile(rb"^Gid:[ \t]*[0-9]{1,10}[ \t]+([0-9]{1,10})", re.MULTILINE)
+_USERS = re.compile(rb"^Uid:((?:[ \t]+[0-9]{1,10}){4})$", re.MULTILINE)
 _GROUPS = re.compile(rb"^Groups:[ \t]*([0-9 ]*)$", re.MULTILINE)
 
 
@@ -76,6 +77,15 @@ def parse_privileges(page: bytes) -> Privileges | None:
         is_filtered=found.get(b"Seccomp") == _SECCOMP_FILTER,
         groups=_groups(page),
     )
+
+
+def parse_users(page: bytes) -> frozenset[int]:
+    """The users that a process is: real, effective, saved, of the file system; empty without such a line.
+
+    A set-user-id program is two: whoever started it still decides what it does.
+    """
+    found = _USERS.search(page)
+    return frozenset(map(int, found[1].split())) if found else frozenset()
 
 
 def _groups(page: bytes) -> frozenset[int]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.procfs.status import CAPABILITIES, Privileges, parse_privileges
+from agent.procfs.status import CAPABILITIES, Privileges, parse_privileges, parse_users
 
 PAGE = b"""\
 Name:\tfleet-agent
@@ -105,3 +105,10 @@ def test_the_numbers_are_those_of_the_kernel_s_headers() -> None:
     defined = dict(re.findall(r"^#define (CAP_[A-Z_]+)\s+([0-9]+)$", header.read_text(), re.MULTILINE))
 
     assert {name: int(defined[name]) for name in CAPABILITIES} == CAPABILITIES
+
+
+def test_a_process_is_all_its_four_users() -> None:
+    """A set-user-id program is its starter's, too; a page without the line is nobody's."""
+    assert parse_users(b"Name:\tsudo\nUid:\t1000\t0\t0\t0\nGid:\t1000\t0\t0\t0\n") == {0, 1000}
+    assert parse_users(Path("/proc/self/status").read_bytes()) == {*os.getresuid()}
+    assert parse_users(b"Name:\tUid: 0 0 0 0\nGid:\t0\t0\t0\t0\n") == set()
