@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 # include/linux/sched.h: the task belongs to the kernel and has no memory of its own.
 _PF_KTHREAD = 0x00200000
+# The same: it is about to end.
+_PF_EXITING = 0x00000004
 # starttime is the page's 22nd field; two stand before the rest.
 _START_AT = 19
 
@@ -32,6 +34,11 @@ class Stat:
     def is_kernel_thread(self) -> bool:
         """Whether it is a thread of the kernel's own."""
         return bool(self.flags & _PF_KTHREAD)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is about to end, and may have let go of its memory."""
+        return bool(self.flags & _PF_EXITING)
 
     @property
     def has_ended(self) -> bool:

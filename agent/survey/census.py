@@ -95,7 +95,9 @@ class Census:
 
     def finish(self) -> None:
         """Have all files read that have been met."""
-        self._flush()
+        self._waited = 0
+        self.mapped.settle()
+        self.opened.settle()
         # Whoever has read them may have been made for it.
         self._own_pids = self.host.own_pids
         self.sighted = [one for one in self.sighted if one.pid not in self._own_pids]
@@ -132,6 +134,10 @@ class Census:
             return found
         return Placement(found.unit, OTHER_ROOT)
 
+    def skip_headless(self, stat: Stat) -> None:
+        """Count a process whose pages are empty though it goes on (`is_headless`)."""
+        self.skip("unreadable", stat.pid, stat.name, "process whose first thread has ended:")
+
     def skip(self, reason: SkipReason, pid: int, name: bytes | None = None, what: str = "process") -> None:
         """Count a process, or what of it was not looked at, by its name where that is known.
 
@@ -144,6 +150,28 @@ class Census:
             name = stat.name
         called = "of unknown name" if name is None else text(name.decode("utf-8", "surrogateescape"))
         self.scan.skip(reason, f"{what} {called}")
+
+
+def is_headless(host: Host, stat: Stat) -> bool:
+    """Whether a process goes on though its first thread has ended, and so /proc/PID shows nothing of it.
+
+    Where the whole process is ending, its threads have begun to.
+    """
+    if not stat.has_ended:
+        return False
+    try:
+        with Pages(host, stat.pid) as pages:
+            return any(_goes_on(pages, task) for task in host.list_dir(f"{pages.path}/task"))
+    except errors.HostError:
+        return False
+
+
+def _goes_on(pages: Pages, task: str) -> bool:
+    try:
+        stat = parse_stat(pages.read(f"task/{task}/stat"))
+    except errors.VanishedError:
+        return False
+    return stat is not None and not stat.has_ended and not stat.is_ending
 
 
 def read_stat(host: Host, pid: int) -> Stat | None:

@@ -14,7 +14,7 @@ from agent import errors
 from agent.kernel.iterators import MAPPING, Head, Held, Identity, Iterators
 from agent.procfs.maps import Mapping
 from agent.survey import census_pages
-from agent.survey.census import Census, Sighted
+from agent.survey.census import Census, Sighted, is_headless, read_stat
 from agent.survey.census_pages import Roots
 from agent.survey.descriptors import Use
 from agent.survey.mapped import Slot
@@ -38,11 +38,13 @@ def take(census: Census, iterators: Iterators) -> None:
     uses = _open_files(census, iterators)
     found: list[_Found] = []
     own_root = None
+    shown: set[int] = set()
     # Processes of one program have the same mappings: one question for all of them.
     runs: dict[bytes, tuple[Slot, ...]] = {}
     room = _RUNS_BYTES_MAX
     for head, run in iterators.mappings():
         pid = head.identity[0]
+        shown.add(pid)
         if pid == census.host.own_pid:
             own_root = head.root
         if census.is_own(pid):
@@ -64,6 +66,7 @@ def take(census: Census, iterators: Iterators) -> None:
     if own_root is None:
         raise errors.KernelError("the iterators did not show this very process")
     census.finish()
+    _count_headless(census, shown)
     _place(census, iterators, found, own_root)
     roots = Roots(census)
     for (pid, _), opened in uses.items():
@@ -108,11 +111,21 @@ def _mapped(census: Census, head: Head, run: bytes) -> tuple[tuple[Slot, ...], b
     known = census.mapped.known
     keys = [run[at : at + MAPPING.size] for at in range(0, len(run), MAPPING.size)]
     others = [key for key in keys if key not in known]
-    if others:
-        _meet_mapped(census, head, others)
-    found = dict.fromkeys(known.get(key) for key in keys)
+    asked = [key for key in others if census.mapped.denied(key, head.pid) is None]
+    if asked:
+        _meet_mapped(census, head, asked)
+    found = dict.fromkeys(census.mapped.slot(key) for key in keys)
     is_settled = not census.mapped.is_waiting and all(key in known for key in others)
     return tuple(slot for slot in found if slot is not None), is_settled
+
+
+def _count_headless(census: Census, shown: set[int]) -> None:
+    """The kernel shows nothing of a process whose first thread has ended, like /proc."""
+    for pid in census.host.pids():
+        if pid not in shown and not census.is_own(pid):
+            stat = read_stat(census.host, pid)
+            if stat is not None and is_headless(census.host, stat):
+                census.skip_headless(stat)
 
 
 def _meet_mapped(census: Census, head: Head, keys: list[bytes]) -> None:

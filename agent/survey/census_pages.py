@@ -8,7 +8,7 @@ import re
 
 from agent import errors
 from agent.procfs.stat import parse_stat
-from agent.survey.census import Census, Sighted, read_stat
+from agent.survey.census import Census, Sighted, is_headless, read_stat
 from agent.survey.descriptors import DESCRIPTORS_MAX, Use
 from agent.survey.mapped import Slot
 from agent.survey.pages import Pages
@@ -64,7 +64,9 @@ def _look(census: Census, roots: Roots, pid: int) -> None:
     except errors.VanishedError:
         stat = read_stat(census.host, pid)
         # A thread of the kernel has no memory to look at, nor has what is left of a process.
-        if stat is None or not (stat.is_kernel_thread or stat.has_ended):
+        if stat is not None and is_headless(census.host, stat):
+            census.skip_headless(stat)
+        elif stat is None or not (stat.is_kernel_thread or stat.has_ended):
             census.scan.skip("vanished", f"/proc/{pid}")
     except errors.HostError as error:
         census.skip(error.skip, pid)
@@ -80,8 +82,11 @@ def _mapped(census: Census, pages: Pages) -> tuple[Slot, ...]:
         found = dict.fromkeys(known)
         for mapping in others:
             try:
-                names = census.reader.names(fd, mapping, path)
-                found[files.meet(mapping.extent, pages.pid, mapping, names)] = None
+                slot = files.denied(mapping.extent, pages.pid)
+                if slot is None:
+                    names = census.reader.names(fd, mapping, path)
+                    slot = files.meet(mapping.extent, pages.pid, mapping, names)
+                found[slot] = None
             except errors.VanishedError:
                 # Unmapped between two questions. If the whole process has gone, so has its executable.
                 continue
@@ -124,7 +129,8 @@ def _meet(census: Census, pages: Pages, number: int, name: bytes, namespace: byt
         if census.host.root == "/":
             page = pages.read(f"fdinfo/{number}")
             flags, found = _FLAGS.search(page), _MOUNT.search(page)
-            if flags and int(flags[1], 8) & os.O_DIRECTORY:
+            # O_TMPFILE has the bit of O_DIRECTORY, and stands for a file without a name (open(2)).
+            if flags and int(flags[1], 8) & os.O_TMPFILE == os.O_DIRECTORY:
                 return None
             mount = int(found[1]) if found else None
         return census.opened.meet((namespace, name), pages.pid, number, name, mount)

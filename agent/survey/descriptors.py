@@ -18,6 +18,7 @@ from agent.guard.parsing import Opened
 from agent.host import Host, is_regular, text
 from agent.procfs.mountinfo import Nature
 from agent.readers.file_kind import UNKNOWN, FileKind, is_listed, read_kind
+from agent.survey.denied import DeniedFiles
 from agent.survey.mapped import DELETED, MEMORY, Skip, true_path
 from agent.survey.natures import Natures, of_unlisted
 from agent.survey.process import HeldFile
@@ -65,6 +66,7 @@ class OpenFiles:
         for what does not count."""
         self._waiting: list[_Waiting] = []
         self._count = 0
+        self._denied: DeniedFiles[Use] = DeniedFiles(host, skip)
 
     def meet(
         self,
@@ -89,6 +91,8 @@ class OpenFiles:
         Raises:
             VanishedError: the process or its descriptor has gone; another process may still show the file.
         """
+        if use := self._denied.through(key, pid):
+            return use
         path = os.fsdecode(name)
         try:
             if self._may_touch(pid, number, path, mount):
@@ -99,6 +103,11 @@ class OpenFiles:
             # On a host that is a directory nothing is closed meanwhile: a link leads to what is not there.
             if self._host.root == "/":
                 raise
+        except errors.DeniedError:
+            use, is_last = self._denied.add(key, path, _use_by_name(path))
+            if is_last:
+                self.known[key] = use if use.held else None
+            return use
         except errors.HostError as error:
             self._skip(error.skip, path)
         return self._unread(key, path)
@@ -107,6 +116,11 @@ class OpenFiles:
     def is_waiting(self) -> bool:
         """Whether files are open and not yet read."""
         return bool(self._waiting)
+
+    def settle(self) -> None:
+        """Have the files that wait read, and count those that no process has shown."""
+        self.flush()
+        self._denied.settle()
 
     def flush(self) -> None:
         """Have the files that wait read."""
@@ -162,6 +176,7 @@ class OpenFiles:
         path = os.fsdecode(name)
         fd = self._host.open_regular(f"/proc/{pid}/fd/{number}")
         if fd is None:
+            self._denied.take(key)
             self.known[key] = None
             return None
         try:
@@ -178,7 +193,7 @@ class OpenFiles:
             os.close(fd)
             raise
         self._count += 1
-        use = self.known[key] = Use()
+        use = self.known[key] = self._denied.take(key) or Use()
         self._waiting.append(_Waiting(key, use, fd, real, deleted))
         if len(self._waiting) >= _BATCH_MAX:
             self.flush()
@@ -191,13 +206,16 @@ class OpenFiles:
 
     def _unread(self, key: Hashable, path: str) -> Use | None:
         """A file of which the name alone is known."""
-        held = _held(path.removesuffix(DELETED), UNKNOWN, deleted=path.endswith(DELETED))
-        use = None
-        if held is not None:
-            use = Use()
-            use.held = held
-        self.known[key] = use
-        return use
+        use = _use_by_name(path)
+        self._denied.take(key)
+        found = self.known[key] = use if use.held else None
+        return found
+
+
+def _use_by_name(path: str) -> Use:
+    use = Use()
+    use.held = _held(path.removesuffix(DELETED), UNKNOWN, deleted=path.endswith(DELETED))
+    return use
 
 
 def _held(path: str, kind: FileKind, *, deleted: bool) -> HeldFile | None:

@@ -21,6 +21,7 @@ from agent.host import Host
 from agent.model.inventory import SkipReason
 from agent.procfs.maps import Mapping
 from agent.readers.recognise import SEARCH_BYTES_MAX, Examined, Recognised, examine
+from agent.survey.denied import DeniedFiles
 from agent.survey.natures import Natures, of_unlisted
 
 # Ordinary servers have 300 to 3,000 distinct executable files mapped. Looking at one costs some 50 us.
@@ -90,13 +91,22 @@ class MappedFiles:
         self._named: dict[tuple[Hashable, bytes], Slot] = {}
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
+        self._denied: DeniedFiles[Slot] = DeniedFiles(host, skip)
         self._search_bytes = _SEARCH_BYTES_TOTAL
         self._steps = Walker(host, _ignore, 0)
 
     @property
     def count(self) -> int:
         """How many distinct files were met, one by two names counting twice."""
-        return len(self.known) + len(self._named)
+        return len(self.known) + len(self._named) + len(self._denied)
+
+    def slot(self, key: Hashable) -> Slot | None:
+        """The place of what is known, or may still be known, of a file."""
+        return self.known.get(key) or self._denied.get(key)
+
+    def denied(self, key: Hashable, pid: int) -> Slot | None:
+        """The place of a file that was denied, and that this process would not show either."""
+        return self._denied.through(key, pid)
 
     def meet(
         self, key: Hashable, pid: int, mapping: Mapping, names: tuple[bytes, ...], *, tells_name: bool = False
@@ -121,34 +131,38 @@ class MappedFiles:
                 # Most files are no library. Nobody must ask for this one's name a third time if it is none.
                 self.flush()
             return slot
+        if slot := self.denied(key, pid):
+            return slot
         waiting = None
         try:
             if self.count < _FILES_MAX:
-                waiting = self._open(key, pid, mapping, names)
+                waiting = self._open(key, pid, mapping, names, tells_name=tells_name)
             else:
                 self._skip("budget", os.fsdecode(names[0]))
         except errors.VanishedError:
             raise
+        except errors.DeniedError:
+            slot, is_last = self._denied.add(key, os.fsdecode(names[0]), Slot())
+            if is_last:
+                self.known[key] = None
+            return slot
         except errors.HostError as error:
             self._skip(error.skip, os.fsdecode(names[0]))
         if waiting is None:
+            self._denied.take(key)
             self.known[key] = None
             return None
-        if waiting.status.st_nlink > 1 and not tells_name:
-            self._named[key, names[0]] = waiting.slot
-        else:
-            self.known[key] = waiting.slot
-        self._waiting.append(waiting)
-        self._waiting_bytes += waiting.status.st_size
-        is_large = self._waiting_bytes >= min(_BATCH_BYTES_MAX, self._search_bytes)
-        if is_large or len(self._waiting) >= _BATCH_MAX:
-            self.flush()
-        return waiting.slot
+        return self._wait(waiting, tells_name=tells_name)
 
     @property
     def is_waiting(self) -> bool:
         """Whether files are open and not yet read."""
         return bool(self._waiting)
+
+    def settle(self) -> None:
+        """Have the files that wait read, and count those that no process has shown."""
+        self.flush()
+        self._denied.settle()
 
     def flush(self) -> None:
         """Have the files that wait read."""
@@ -168,6 +182,19 @@ class MappedFiles:
         while self._waiting:
             os.close(self._waiting.pop().fd)
 
+    def _wait(self, waiting: _Waiting, *, tells_name: bool) -> Slot:
+        """Let a file wait, until there are many."""
+        if waiting.status.st_nlink > 1 and not tells_name:
+            self._named[waiting.key, waiting.name] = waiting.slot
+        else:
+            self.known[waiting.key] = waiting.slot
+        self._waiting.append(waiting)
+        self._waiting_bytes += waiting.status.st_size
+        is_large = self._waiting_bytes >= min(_BATCH_BYTES_MAX, self._search_bytes)
+        if is_large or len(self._waiting) >= _BATCH_MAX:
+            self.flush()
+        return waiting.slot
+
     def _settle(self, one: _Waiting, answer: Examined | errors.HostError) -> None:
         library = None
         if isinstance(answer, errors.HostError):
@@ -184,7 +211,9 @@ class MappedFiles:
         is_of_host = not one.deleted and self._is_of_host(one.path, one.status)
         one.slot.mapped = Mapped(library, one.path, one.deleted, is_of_host)
 
-    def _open(self, key: Hashable, pid: int, mapping: Mapping, names: tuple[bytes, ...]) -> _Waiting | None:
+    def _open(
+        self, key: Hashable, pid: int, mapping: Mapping, names: tuple[bytes, ...], *, tells_name: bool
+    ) -> _Waiting | None:
         if not self._may_touch(pid, mapping, os.fsdecode(names[0])):
             return None
         fd = self._descriptor(pid, mapping, names)
@@ -196,7 +225,9 @@ class MappedFiles:
         except BaseException:
             os.close(fd)
             raise
-        return _Waiting(key, Slot(), fd, path, deleted, status, names[0])
+        name = None if status.st_nlink == 1 or tells_name else os.fsdecode(names[0])
+        slot = self._denied.take(key, name) or Slot()
+        return _Waiting(key, slot, fd, path, deleted, status, names[0])
 
     def _may_touch(self, pid: int, mapping: Mapping, name: str) -> bool:
         """What the mount tables, ours or the process's own, say of the device."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes.util
+import json
 import os
 import re
 import resource
@@ -48,6 +49,9 @@ for word in sys.argv[1:]:
         fd = os.memfd_create("carried")
         os.write(fd, open(name, "rb").read())
         kept.append(fd)
+    elif kind == "unnamed":
+        fd = os.open(name, os.O_TMPFILE | os.O_RDWR)
+        os.write(fd, open(sys.argv[1].partition(":")[2], "rb").read())
     elif kind == "name":
         open("/proc/self/comm", "w").write(name)
     else:
@@ -240,6 +244,21 @@ def test_another_root_without_a_container_is_not_taken_for_the_hosts(
     assert " other-root" in keys[0]
 
 
+def test_a_file_that_never_had_a_name_is_read_through_the_descriptor(
+    look: Look, material: Path, tmp_path: Path
+) -> None:
+    """A key in an O_TMPFILE: its flags have the bit that directories have."""
+    try:
+        os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR))
+    except OSError as error:
+        pytest.skip(f"the file system of {tmp_path} refuses O_TMPFILE: {error.strerror}")
+    with child(f"open:{material}/key", f"unnamed:{tmp_path}") as pid:
+        found = of(look(), pid)
+
+    (unnamed,) = [one for one in found.files if one.path.startswith(f"{tmp_path}/#")]
+    assert (unnamed.deleted, unnamed.file_type) == (True, "private_key")
+
+
 # -- against others' words -----------------------------------------------------------------------------------
 
 
@@ -355,6 +374,109 @@ def test_a_zombie_and_a_stopped_process_do_not_hold_the_look_up(look: Look, mate
 
     assert held(of(scan, pid)) == [("key", False, "private_key")]
     assert zombie not in [one.pid for one in scan.processes]
+
+
+def test_a_process_without_its_first_thread_is_counted(look: Look) -> None:
+    """The kernel shows nothing of it by its number, and it goes on all the same: that is not complete."""
+    code = (
+        "import ctypes, os, signal, sys, threading\n"
+        "libc = ctypes.CDLL(None)\nlibc.prctl(1, signal.SIGKILL)\n"
+        "open('/proc/self/comm', 'w').write('headless')\n"
+        "def rest():\n"
+        "    while b') Z ' not in open(f'/proc/{os.getpid()}/stat', 'rb').read(): pass\n"
+        "    print('ready', flush=True)\n    sys.stdin.read()\n    os._exit(0)\n"
+        "threading.Thread(target=rest).start()\nlibc.pthread_exit(None)\n"
+    )
+    before = look()
+    with subprocess.Popen(
+        [PYTHON, "-I", "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert not Path(f"/proc/{process.pid}/maps").read_bytes()
+            scan = look()
+        finally:
+            process.kill()
+
+    told = "unreadable: process whose first thread has ended: headless"
+    assert told not in before.examples
+    assert told in scan.examples
+    assert scan.status == "partial"
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_who_may_more_sees_no_less(rung: str, material: Path, house: Path) -> None:
+    """What a process of root's denies, a process of one's own shows; CAP_PERFMON shows who has it mapped."""
+    # Given a library that root's processes map first, one's own last, and one that only root's map
+    code = f"""
+import json, sys
+sys.path.insert(0, {str(house)!r})
+from agent.host import Host
+from agent.scanners import processes
+from agent.survey import census, procmap
+processes.ITERATORS_FROM = 0 if {rung!r} == "bpf-iterators" else 1 << 30
+if {rung!r} == "maps-text":
+    census.QueryReader = procmap.TextReader
+asked = []
+real = Host.open_regular
+def noted(host, path):
+    asked.append(path)
+    return real(host, path)
+Host.open_regular = noted
+scan = processes.scan(Host())
+print(json.dumps([
+    scan.rung, scan.rung_reason, [(one.pid, held.path) for one in scan.processes for held in one.libraries],
+    scan.skipped, asked,
+]))
+"""
+    nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    probe = subprocess.run([*nobody, "test", "-r", house / "agent" / "host.py"], check=False)
+    if probe.returncode:
+        pytest.skip(f"nobody may not read {house}")
+    given = {
+        "less": [*nobody, "--inh-caps=-all"],
+        "more": [
+            *nobody, "--inh-caps=-all,+cap_39,+cap_38", "--ambient-caps=-all,+cap_39,+cap_38",
+        ],
+    }  # fmt: skip
+    folder = Path(tempfile.mkdtemp())
+    try:
+        folder.chmod(0o755)
+        shared = copy(material, "library", folder, "shared.bin")
+        hidden = copy(material, "library", folder, "hidden.bin")
+        with contextlib.ExitStack() as stack:
+            # More than there are tries for one file
+            roots = [stack.enter_context(child(f"library:{shared}", f"library:{hidden}")) for _ in range(10)]
+            own = stack.enter_context(child(f"library:{shared}", prefix=given["less"]))
+            told = {}
+            for name, prefix in given.items():
+                done = subprocess.run(
+                    [*prefix, sys.executable, "-c", code],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    cwd="/",
+                )
+                assert done.returncode == 0, done.stderr
+                told[name] = json.loads(done.stdout)
+    finally:
+        shutil.rmtree(folder)
+
+    used, reason, more, skipped, asked = told["more"]
+    if used != rung:
+        pytest.skip(f"{rung}: {reason}")
+    # Then nobody loses his own, and is not told what no process has shown
+    assert [own, shared] in told["less"][2]
+    assert [own, shared] in more
+    assert hidden not in [path for _, path in more]
+    assert skipped["denied"] >= 1
+    # And root's processes are not tried for each of their files again
+    tried = [path for path in asked if path.startswith(tuple(f"/proc/{pid}/" for pid in roots[1:]))]
+    assert len(tried) == 0, tried
+    if rung == "bpf-iterators" and any(f"/proc/{pid}/map_files" in path for pid in roots for path in asked):
+        # The kernel shows who has it mapped: what it is, one's own process has shown.
+        assert [one for one in roots if [one, shared] in more] == roots
 
 
 def test_descriptors_beyond_the_limit_are_counted(
