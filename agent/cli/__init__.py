@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -109,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every error we raise on purpose is one line on stderr and an exit code."""
     if argv is None:
         _take_names_for_utf8()
+    # Some launchers ignore it, and that is inherited: then no child could be asked how it ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     words = sys.argv[1:] if argv is None else argv
     output.open_standard_streams()
     try:

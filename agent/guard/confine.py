@@ -30,9 +30,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-# The user who owns nothing: `nobody` in distributions, and what the kernel shows for users that a namespace
-# does not know.
-NOBODY = 65534
+# Users that nobody is: above what distributions, systemd and user namespaces give away, below the two that
+# mean "none". Not `nobody`, which services share: whoever is the same user may stop and kill. Each child is
+# another one, by its number, which is below 2**22 (PID_MAX_LIMIT).
+NOBODY_FROM = 0xFFB00000
 # The socket's number in the child, after /dev/null as 0, 1 and 2.
 SOCKET_FD = 3
 # Of memory, on top of what the child was born with. The largest file that a scanner reads whole has 4 MiB;
@@ -197,8 +198,9 @@ def _become_nobody() -> None:
     if os.geteuid() == 0 and not int(effective, 16) >> _CAP_KILL & 1:
         # Neither by kill(2) nor by its own end, which the kernel signals with the parent's rights.
         raise PermissionError(errno.EPERM, "without CAP_KILL its parent could not end another user's process")
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    own = NOBODY_FROM + os.getpid()
+    os.setresgid(own, own, own)
+    os.setresuid(own, own, own)
 
 
 def _drop_capabilities() -> None:

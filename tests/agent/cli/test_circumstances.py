@@ -265,6 +265,16 @@ def test_on_a_read_only_machine_it_works(web: FakeHost) -> None:
     assert content(json.loads(done.stdout)) == content(snapshot("--root", web.root))
 
 
+def test_a_launcher_that_ignores_the_ends_of_children_is_no_hindrance(web: FakeHost) -> None:
+    """An ignored SIGCHLD is inherited by what is started, and then children leave no word of their end."""
+    ignoring = ("sh", "-c", 'trap "" CHLD; exec "$@"', "sh")
+
+    done = run("snapshot", "--root", web.root, prefix=ignoring)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["processes"]
+
+
 def test_without_standard_input_it_works(web: FakeHost) -> None:
     """As a service has it."""
     found = snapshot("--root", web.root, prefix=("sh", "-c", 'exec "$@" <&-', "sh"))

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from agent import errors
+from agent.guard import confine
 from tests.agent.cli.commands import AGENT, ALONE, ENVIRONMENT, run, snapshot
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -227,14 +228,15 @@ def snapshot_with_a_killer() -> tuple[int, int, dict[str, Any], str]:
 
 
 def readers(pid: int) -> list[int]:
-    """Processes below one that have become nobody."""
+    """Processes below one that have become a user of their own."""
     found = []
     for child in descendants(pid):
         try:
             status = Path(f"/proc/{child}/status").read_text()
         except OSError:
             continue
-        if "\nUid:\t65534\t" in status:
+        uid = next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:"))
+        if int(uid) >= confine.NOBODY_FROM:
             found.append(child)
     return found
 

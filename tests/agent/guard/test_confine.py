@@ -124,8 +124,10 @@ def test_a_child_of_root_is_nobody_with_nothing(sandbox: Sandbox, file: Opened) 
         for line in Path(f"/proc/{child}/status").read_text().splitlines()
         if ":\t" in line
     )
-    assert status["Uid"].split() == ["65534"] * 4
-    assert status["Gid"].split() == ["65534"] * 4
+    assert isinstance(child, int)
+    # Its own user, whom no other process is: `nobody` may stop and kill whoever else is nobody.
+    assert status["Uid"].split() == [str(confine.NOBODY_FROM + child)] * 4
+    assert status["Gid"].split() == [str(confine.NOBODY_FROM + child)] * 4
     assert status["Groups"].split() == []
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert (status["NoNewPrivs"], status["Seccomp"], status["Threads"]) == ("1", "2", "1")
