@@ -194,8 +194,9 @@ def _watch(
     ) as watch:  # fmt: skip
         watch.stop_when(shown.is_over)
         libraries = Loaded(host, watch.disregard)
+        files = FileTypes(host)
         printer = events.Printer(
-            host, redaction, placement=watch.placement, file_kind=FileTypes(host).of, library=libraries.of
+            host, redaction, placement=watch.placement, file_kind=files.of, library=libraries.of
         )
         if not args.quiet:
             _announce(args, host, watch, wanted)
@@ -210,7 +211,9 @@ def _watch(
         if not shown.stop.is_unread:
             with _reader(shown.stop):
                 shown.output.end()
-        return _Seen(scan, watch.stats(), watch.refused, shown.counts, libraries.unrecognised())
+        return _Seen(
+            scan, watch.stats(), watch.refused, shown.counts, (*libraries.unrecognised(), *files.unread())
+        )
 
 
 def _announce(args: argparse.Namespace, host: Host, watch: observe.Watch, wanted: tuple[str, ...]) -> None:

@@ -69,7 +69,12 @@ class FileTypes:
         self._grounds: dict[int, _Ground] = {}
         self._second = 0
         self._looks = 0
+        self._unread = 0
         self._own_namespace = _inode(host, "/proc/self/ns/mnt")
+
+    def unread(self) -> tuple[str, ...]:
+        """What could be opened and not be read, in words; none where there is nothing to say."""
+        return (f"{self._unread} files told by name alone: they could not be read",) if self._unread else ()
 
     def of(self, event: FileOpen) -> FileKind:
         """The kind of the event's file; of one that cannot be read, what its name promises."""
@@ -109,7 +114,10 @@ class FileTypes:
             answer = self._host.parse(read_kind, [Opened(fd, path)])[0]
         finally:
             os.close(fd)
-        return None if isinstance(answer, errors.HostError) else answer
+        if isinstance(answer, errors.HostError):
+            self._unread += 1
+            return None
+        return answer
 
     def _may_look(self, now_s: float) -> bool:
         if int(now_s) != self._second:

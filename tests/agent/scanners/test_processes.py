@@ -423,6 +423,24 @@ def test_files_beyond_the_budget_are_counted(host: FakeHost, monkeypatch: pytest
     assert (scan.skipped, scan.status) == ({"budget": 1}, "partial")
 
 
+def test_who_maps_more_than_can_be_told_hides_himself_alone(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may map thousands of libraries with long names; the others stay in sight."""
+    monkeypatch.setattr(processes, "_TOLD_BYTES_MAX", 1000)
+    greedy = [f"/usr/lib/{number:050}.so" for number in range(10)]
+    for path in [*greedy, "/usr/lib/a.so"]:
+        host.file(path, LIBCRYPTO)
+    host.process(10, *greedy)
+    host.process(11, "/usr/lib/a.so")
+
+    scan = host.scan()
+
+    assert [process.pid for process in scan.processes] == [11]
+    assert [entry.where.path for entry in scan.entries] == ["/usr/lib/a.so"]
+    assert (scan.skipped, scan.status) == ({"budget": 1}, "partial")
+
+
 def test_versions_beyond_the_budget_are_counted(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library without a version must not look like one that states none."""
     monkeypatch.setattr(mapped, "_SEARCH_BYTES_TOTAL", len(LIBCRYPTO))
