@@ -48,11 +48,17 @@ _CONTROL = re.compile(r"[^ -~]")
 _ASSIGNMENT = re.compile(
     r"(?P<name>(?:--?|-D)?[A-Za-z_][\w.\[\]-]*?)(?P<sep>:=|=|:(?!//))(?P<value>.*)", re.DOTALL
 )
-_SHELL_WORD = re.compile(r"(?:[^\s\"'\\;|&]|\\.|\"(?:[^\"\\]|\\.)*+\"?|'[^']*+'?)+|[;|&]+", re.DOTALL)
+_SHELL_WORD = re.compile(r"(?:[^\s\"'\\;|&()`]|\\.|\"(?:[^\"\\]|\\.)*+\"?|'[^']*+'?)+|[;|&()`\n]+", re.DOTALL)
+# The quotes and escapes of a word of a shell.
+_QUOTING = re.compile(r"'(?P<single>[^']*+)'?|\"(?P<double>(?:[^\"\\]|\\.)*+)\"?|\\(?P<escaped>.)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:\n|([\"\\$`]))")
+# Behind these a command begins.
+_SEPARATORS = ";|&()`\n"
+_BEGINNING = frozenset({"{", "}", "!"})
 # A name alone whose value is the next word: `aws configure set aws_secret_access_key`, `app set password`.
 # With hyphens it is a package or a program (base-passwd), with another last part a file (passwd.conf).
 _NAME = re.compile(
-    r"(?:[a-z][a-z0-9]*\.)*(?P<last>[a-z][a-z0-9]*(?:_[a-z0-9]+)+|password|passphrase|requirepass|masterauth)",
+    r"(?:[a-z][a-z0-9]*\.|[^\s:]{0,200}:(?=_))*(?P<last>_(?:authtoken|auth|password)|[a-z][a-z0-9]*(?:_[a-z0-9]+)+|password|passphrase|requirepass|masterauth)",
     re.IGNORECASE,
 )
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
@@ -75,12 +81,12 @@ def masked(argv: Sequence[bytes], *, is_cut: bool = False) -> str:
     left = ARGV_BYTES_MAX
     for number, raw in enumerate(argv, start=1):
         is_shown = len(raw) <= min(WORD_BYTES_MAX, left) and not (is_cut and number == len(argv))
-        words.append(_readable(raw) if is_shown else None)
+        words.append(raw.decode(errors="surrogateescape") if is_shown else None)
         left -= len(raw) if is_shown else 0
         if number == WORDS_MAX and len(argv) > WORDS_MAX:
             words.append(None)
             break
-    shown = _Reader().words(words)
+    shown = [None if word is None else _readable(word) for word in _Reader().words(_without_keys(words))]
     if len(shown) == 1 and shown[0] is not None:
         # A title that a server has written over its arguments, and no command: `nginx: worker process`.
         line = shown[0]
@@ -89,8 +95,27 @@ def masked(argv: Sequence[bytes], *, is_cut: bool = False) -> str:
     return line if len(line) <= LINE_CHARS_MAX else line[: LINE_CHARS_MAX - len(CUT)] + CUT
 
 
-def _readable(raw: bytes) -> str:
-    return _CONTROL.sub(_escaped, canonical.escape_bytes(raw))
+def _without_keys(words: Sequence[str | None]) -> list[str | None]:
+    """The words without those of a private key in PEM that a shell has taken apart."""
+    out = list(words)
+    is_key = is_ending = False
+    for at, word in enumerate(words):
+        if word is None:
+            continue
+        if not is_key and "-----BEGIN" in word and "-----END" not in word.partition("-----BEGIN")[2]:
+            following = " ".join(part for part in words[at : at + 6] if part is not None)
+            is_key, is_ending = "PRIVATE KEY" in following[: following.find("BEGIN") + 60], False
+        if is_key:
+            out[at] = MASK
+            is_ending = is_ending or "-----END" in word
+            is_key = not (is_ending and word.partition("-----END")[2].endswith("-----")) and not (
+                is_ending and "-----END" not in word and word.endswith("-----")
+            )
+    return out
+
+
+def _readable(word: str) -> str:
+    return _CONTROL.sub(_escaped, canonical.escape_bytes(word.encode(errors="surrogateescape")))
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -119,6 +144,8 @@ class _Reader:
         self._waiting: str | None = None
         self._waiting_name = ""
         self._before = ""
+        # So many words on there is a secret.
+        self._countdown = 0
 
     def words(self, words: Sequence[str | None]) -> list[str | None]:
         """The words with secrets hidden; None stays, for one that is not shown."""
@@ -137,7 +164,7 @@ class _Reader:
 
     def word(self, word: str) -> str:
         """One word with secrets hidden."""
-        if self._depth and word and not word.strip(";|&"):
+        if self._depth and (word in _BEGINNING or (word and not word.strip(_SEPARATORS))):
             self._begin()
             return word
         waiting, name = self._waiting, self._waiting_name
@@ -147,8 +174,7 @@ class _Reader:
         if waiting is None:
             shown = self._attached(word) or self._inside(word)
         elif waiting:
-            before, mark, after = word.partition(waiting)
-            shown = before + mark + MASK if after else self._inside(word)
+            shown = _split(word, waiting) or self._inside(word)
         else:
             shown = self._value(name, word)
         self._before = word
@@ -161,7 +187,7 @@ class _Reader:
             return word
         if name and not is_secret(name, word):
             return self._inside(word)
-        if not word:
+        if not word or word.rstrip(",;)]}") == MASK:
             return word  # that there is none is no secret
         return "pass:" + MASK if word.startswith("pass:") else MASK
 
@@ -182,6 +208,7 @@ class _Reader:
             match = _NAME.fullmatch(word)
             if match and is_secret_name(match["last"]):
                 self._wait("", word)
+        self._count(word)
         rule = self._rule()
         if rule is None:
             return
@@ -193,6 +220,17 @@ class _Reader:
             letter = _letter(word, rule.flags, rule.all_letters)
             if letter and letter not in rule.attached and word.endswith(letter):
                 self._wait(rule.split.get("-" + letter, ""))
+
+    def _count(self, word: str) -> None:
+        """Goes on to the word that is a secret by its number."""
+        behind = self._program.behind if self._program else {}
+        if word in behind:
+            self._countdown = behind[word]
+        elif self._countdown and not word.startswith("-"):
+            self._countdown -= 1
+        else:
+            return
+        self._waiting = "" if self._countdown == 1 else None
 
     def _take_program(self, word: str) -> None:
         name = word.rpartition("/")[2]
@@ -229,8 +267,8 @@ class _Reader:
         else:
             return None
         if mark is not None:
-            before, mark, value = value.partition(mark)
-            head += before + mark
+            shown = _split(value, mark)
+            return head + shown if shown else None
         return head + MASK if value else None
 
     def _inside(self, word: str) -> str:
@@ -254,8 +292,9 @@ class _Reader:
                 # The value may be a command, an assignment or a URL itself.
                 return name + sep + _Reader(self._depth + 1).word(value)
         shown = hidden(word)
-        if self._depth < _DEPTH_MAX and re.search(r"\s", shown):
-            shown = self._nested(shown)
+        if re.search(r"\s", shown.strip()):
+            # Deeper than anybody looks, nobody knows what is in it.
+            shown = self._nested(shown) if self._depth < _DEPTH_MAX else MASK
         return shown
 
     def _nested(self, script: str) -> str:
@@ -265,12 +304,41 @@ class _Reader:
         at = 0
         for match in _SHELL_WORD.finditer(script):
             token = match[0]
-            is_quoted = len(token) > 1 and token[0] in "\"'" and token[0] == token[-1]
-            quote = token[0] if is_quoted else ""
-            inner = token[1:-1] if is_quoted else token
-            out += [script[at : match.start()], quote, reader.word(inner), quote]
+            plain = _QUOTING.sub(_unquoted, token)
+            out.append(script[at : match.start()])
             at = match.end()
+            if plain or token[0] != "\\":  # else the line goes on
+                shown = reader.word(plain)
+                out.append(token if shown == plain else _requoted(token, shown))
+            else:
+                out.append(token)
         return "".join([*out, script[at:]])
+
+
+def _unquoted(match: re.Match[str]) -> str:
+    if match["double"] is not None:
+        return _ESCAPE.sub(lambda escape: escape[1] or "", match["double"])
+    text = match["single"] if match["single"] is not None else match["escaped"]
+    return "" if text == "\n" and match["escaped"] else text
+
+
+def _requoted(token: str, shown: str) -> str:
+    """What is shown instead of a word of a script, in the quotes it was in."""
+    if token[0] == "'" and "'" not in shown:
+        return f"'{shown}'"
+    if token[0] == '"':
+        return '"' + re.sub(r"([\"\\])", r"\\\1", shown) + '"'
+    return shown if not re.search(r"[\s\"'\\]", shown) else "'" + shown.replace("'", "'\"'\"'") + "'"
+
+
+def _split(value: str, mark: str) -> str:
+    """The value with what is behind the mark hidden (before it, if that is an `@`); empty if nothing is."""
+    if mark == "@":
+        user, at, host = value.rpartition("@")
+        name, colon, secret = user.partition(":")
+        return f"{name}:{MASK}@{host}" if at and colon and secret and "://" not in value else ""
+    before, mark, after = value.partition(mark)
+    return hidden(before) + mark + MASK if after else ""
 
 
 def _letter(word: str, flags: str, letters: str) -> str:

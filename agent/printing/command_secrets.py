@@ -35,11 +35,16 @@ _WHETHER = re.compile(
 _KEY_NAME = re.compile(r"(?:^|[-_.a-z])keys?(?:data|value)?$")
 # These are never a person or a column: a secret or its file.
 _KEY_OR_FILE = re.compile(
-    r"(?:private|encryption|signing|shared|secret|storage|decryption|pre-?shared)[-_.]?key$|pwd$"
+    r"(?:private|encryption|signing|shared|secret|storage|decryption|pre-?shared|recovery|unseal)[-_.]?key$"
+    r"|pwd$"
 )
 # What is said of passwords and is none.
 _PLAIN_VALUES = frozenset(
     {"yes", "no", "true", "false", "on", "off", "none", "never", "always", "prohibit-password"}
+)
+# What is said where only whether, how or how many was asked.
+_WHETHER_VALUES = re.compile(
+    r"[\d.,]+[a-z%]{0,2}|[yntf]|null|auto|ask|enabled?|disabled?|required?|optional|allowe?d?|all|any"
 )
 # Where openssl finds a password (openssl-passphrase-options(1)); only `pass:` is the password itself.
 _ELSEWHERE = re.compile(r"(?:env|file|fd):\S+|stdin")
@@ -50,7 +55,11 @@ _FILE = re.compile(r"(?:[/~]|\.\.?/).*|[\w@./-]+\.(?:key|pem|der|crt|p8|p12|json
 def is_secret_name(name: str) -> bool:
     """Whether what is called so holds a secret, or may."""
     name = name.lstrip("-").lower()
-    if _ABOUT.search(name) or _WHETHER.match(name):
+    return not _WHETHER.match(name) and _is_called_secret(name)
+
+
+def _is_called_secret(name: str) -> bool:
+    if _ABOUT.search(name):
         return False
     return bool(_SECRET_NAME.search(name) or _KEY_OR_FILE.search(name))
 
@@ -58,7 +67,8 @@ def is_secret_name(name: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def may_be_secret(name: str) -> bool:
     """Whether a value of what is called so has to be looked at."""
-    return is_secret_name(name) or bool(_KEY_NAME.search(name.lstrip("-").lower()))
+    name = name.lstrip("-").lower()
+    return _is_called_secret(name) or bool(_KEY_NAME.search(name))
 
 
 def is_secret(name: str, value: str) -> bool:
@@ -73,7 +83,9 @@ def is_secret(name: str, value: str) -> bool:
     if is_random(value):
         return True
     name = name.lstrip("-").lower()
-    if is_secret_name(name):
+    if _WHETHER.match(name) and _WHETHER_VALUES.fullmatch(value.lower()):
+        return False
+    if _is_called_secret(name):
         return not (_ELSEWHERE.fullmatch(value) or (_KEY_OR_FILE.search(name) and _FILE.fullmatch(value)))
     return bool(_KEY_NAME.search(name) and _KEY_LIKE.fullmatch(value))
 
@@ -129,7 +141,9 @@ class Program:
         letters: options of one letter whose value is secret, in the same word or the next.
         attached: the same where it is secret only in the same word (alone, the option means: ask).
         words: other options whose next word is secret.
-        split: options with the mark behind which the rest of their value is secret; "" means any word.
+        split: options with the mark behind which the rest of their value is secret; "" means any word. The
+            mark `@` stands behind the secret: `user:secret@host`.
+        behind: words, of which subcommand ever, behind which the so many-th word is secret.
         last: the last word of all is secret, given this flag (`*`: always).
         subcommand: what must stand before for any of it to hold.
         every: after the subcommand, every word that is no option is secret.
@@ -140,6 +154,7 @@ class Program:
     attached: str = ""
     words: frozenset[str] = frozenset()
     split: dict[str, str] = field(default_factory=dict)
+    behind: dict[str, int] = field(default_factory=dict)
     last: str = ""
     subcommand: str = ""
     every: bool = False
@@ -163,6 +178,9 @@ _CURL = {
     "-E": ":",
     "--cert": ":",
     "--proxy-cert": ":",
+    "-x": "@",
+    "--proxy": "@",
+    "--preproxy": "@",
 }
 _HTTPIE = Program(flags="hbpvfj", letters="a")
 # Their --user is a user and a group.
@@ -175,9 +193,12 @@ _FAMILIES = {
     "ldappasswd": Program(flags=_LDAP.flags, letters="was"),
     "curl": Program(flags="#0123469BGIJLMNOSVafgijklnpqsv", split=_CURL, letters="b"),
     "etcdctl": Program(split={"--user": ":"}),
-    "http https": _HTTPIE,
+    "http https xh xhs": _HTTPIE,
     "sshpass": Program(flags="v", letters="p"),
-    "openssl": Program(words=frozenset({"-k", "-K", "-hmac", "-psk", "-srppass"})),
+    "openssl": Program(
+        words=frozenset({"-k", "-K", "-hmac", "-psk", "-srppass"}),
+        split={"-macopt": "key:", "-kdfopt": "key:"},
+    ),
     "redis-cli redis-benchmark": Program(letters="a", words=frozenset({"auth", "AUTH"})),
     "mongo mongosh mongodump mongorestore mongoexport mongoimport": Program(letters="p"),
     "docker podman nerdctl buildah skopeo helm oras az oc": CONTAINERS,
@@ -185,7 +206,7 @@ _FAMILIES = {
     "wpa_passphrase isql": Program(last="*"),
     "sqlcmd bcp mssql-cli tsql fisql": Program(letters="P"),
     "sqlplus rman expdp impdp sqlldr": _ORACLE,
-    "smbclient rpcclient smbget wbinfo smbcacls": _SAMBA,
+    "smbclient rpcclient smbget wbinfo smbcacls smbtree smbcquotas net winexe": _SAMBA,
     "snmpget snmpwalk snmpset snmpbulkwalk snmptrap snmpgetnext": _SNMP,
     "lftp": Program(split={"-u": ","}),
     "plink pscp psftp putty": Program(words=frozenset({"-pw"})),
@@ -196,7 +217,15 @@ _FAMILIES = {
     "useradd usermod groupadd groupmod": Program(flags="mMrNUoGa", letters="p"),
     "xfreerdp wlfreerdp xfreerdp3": Program(split={"": "/p:"}),
     "rdesktop twine cqlsh": Program(letters="p"),
-    "vault": Program(subcommand="login", every=True),
+    "vault": Program(subcommand="login", every=True, behind={"unseal": 1, "unwrap": 1}),
+    "rabbitmqctl": Program(behind={"add_user": 2, "change_password": 2, "authenticate_user": 2}),
+    "mount mount.cifs": Program(split={"-o": "%"}),
+    "nmcli": Program(
+        words=frozenset(
+            {"wifi-sec.psk", "802-11-wireless-security.psk", "802-1x.password", "wifi-sec.wep-key0"}
+        )
+    ),
+    "kadmin kadmin.local ktutil ipa-client-install": Program(letters="w"),
     "pdftk": Program(words=frozenset({"owner_pw", "user_pw", "input_pw"})),
 }
 PROGRAMS = {name: program for names, program in _FAMILIES.items() for name in names.split()}

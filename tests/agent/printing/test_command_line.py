@@ -160,6 +160,96 @@ def test_no_secret_is_shown(line: str) -> None:
         assert shown == HIDDEN[line]
 
 
+# Words of one argument list, and the line as it should read.
+FOUND = [
+    # scripts of several lines, and what a shell takes for the beginning of a command
+    (["sh", "-c", f"set -e\nmysql -uroot -p{S} db"], "sh -c 'set -e\\x0amysql -uroot -p*** db'"),
+    (["sh", "-c", f"cd /x\ncurl -u bob:{S} h"], "sh -c 'cd /x\\x0acurl -u bob:*** h'"),
+    (["sh", "-c", f"\nredis-cli -a {S} ping"], "sh -c '\\x0aredis-cli -a *** ping'"),
+    (["sh", "-c", f"a\n\tmysql\t-p{S}\tdb"], "sh -c 'a\\x0a\\x09mysql\\x09-p***\\x09db'"),
+    (["sh", "-c", f"PASSWORD=\nmysql -p{S} db"], "sh -c 'PASSWORD=\\x0amysql -p*** db'"),
+    (["sh", "-c", f"PGPASSWORD= mysql -p{S} db"], "sh -c 'PGPASSWORD= mysql -p*** db'"),
+    (["sh", "-c", f"(mysql -p{S})"], "sh -c '(mysql -p***)'"),
+    (["sh", "-c", f"{{ mysql -p{S}; }}"], "sh -c '{ mysql -p***; }'"),
+    (["sh", "-c", f"! mysql -p{S}"], "sh -c '! mysql -p***'"),
+    (["sh", "-c", f"X=$(curl -u a:{S} h)"], "sh -c 'X=$(curl -u a:*** h)'"),
+    (["sh", "-c", f"X=`curl -u a:{S} h`"], "sh -c 'X=`curl -u a:*** h`'"),
+    (["sh", "-c", f"app --password a\\ {S} x"], "sh -c 'app --password *** x'"),
+    (["sh", "-c", f'app --password="a \\" {S}" x'], "sh -c 'app --password=\"***\" x'"),
+    (["sh", "-c", f'sh -c "sh -c \\"mysql -p{S}\\""'], None),
+    (["a=b=c=d=e=f " + f"mysql -p{S}", "x"], None),
+    # data
+    (["x", f'{{"password":["{S}"],"n":1}}'], """x '{"password":***,"n":1}'"""),
+    (["x", f'{{"password":{{"value":"{S}"}},"n":1}}'], """x '{"password":***,"n":1}'"""),
+    (["x", f'{{"credentials":["a","{S}"],"n":[1]}}'], """x '{"credentials":***,"n":[1]}'"""),
+    (["x", f'{{"password": ["a]", "{S}"], "n": 1}}'], """x '{"password": ***, "n": 1}'"""),
+    (["x", f'{{"password": ["{S}'], """x '{"password": ***'"""),
+    (["x", f"a: 1\npassword: |\n  {S}\n  {S}\nn: 1"], None),
+    (["x", f"a: 1\npasswords:\n  - {S}\n  - {S}\nn: 1"], None),
+    (["x", f'd["token"]="{S}"'], """x 'd["token"]="***"'"""),
+    (["x", f'os.environ["PASSWORD"] = "{S}"; x=1'], """x 'os.environ["PASSWORD"] = "***"; x=1'"""),
+    (["perl", "-e", f'$h{{password}}="{S}"'], """perl -e '$h{password}="***"'"""),
+    (["x", f"<password><b>{S}</b></password><n>1</n>"], "x '<password>***</password><n>1</n>'"),
+    (["x", f"<password><![CDATA[{S}]]></password>"], "x '<password>***</password>'"),
+    (["x", f'<password value="{S}"/>'], """x '<password value="***"/>'"""),
+    (["x", f'<add key="password" value="{S}"/><add key="n" value="1"/>'],
+     """x '<add key="password" value="***"/><add key="n" value="1"/>'"""),
+    (["mysql", "-e", f"SET PASSWORD FOR a = '{S}'"], None),
+    (["mysql", "-e", f"SET PASSWORD FOR a = 'x''{S}'"], None),
+    (["sqlite3", "db", f"PRAGMA key='{S}'"], None),
+    # options and places
+    (["app", f"--with-token={S}"], "app --with-token=***"),
+    (["app", f"--use-password={S}"], "app --use-password=***"),
+    (["app", f"require_pass={S}"], "app require_pass=***"),
+    (["curl", "-x", f"u:{S}@proxy:80", "h"], "curl -x u:***@proxy:80 h"),
+    (["curl", f"--proxy=u:{S}@proxy:80", "h"], "curl --proxy=u:***@proxy:80 h"),
+    (["app", f"//u:{S}@h/x"], "app //u:***@h/x"),
+    (["app", f"u:{S}@tcp(h:1)/db"], "app 'u:***@tcp(h:1)/db'"),
+    (["mount", "-o", f"user=u%{S}", "x"], "mount -o user=u%*** x"),
+    (["mount", "-o", f"password={S}%{S}", "x"], "mount -o password=***%*** x"),
+    (["net", "-U", f"a%{S}"], "net -U a%***"),
+    (["nmcli", "c", "mod", "x", "wifi-sec.psk", S], "nmcli c mod x wifi-sec.psk ***"),
+    (["kadmin", "-w", S], "kadmin -w ***"),
+    (["rabbitmqctl", "add_user", "u", S], "rabbitmqctl add_user u ***"),
+    (["rabbitmqctl", "change_password", "u", S], "rabbitmqctl change_password u ***"),
+    (["vault", "operator", "unseal", S], "vault operator unseal ***"),
+    (["npm", "config", "set", "_authToken", S], "npm config set _authToken ***"),
+    (["app", "--recovery-key", S], "app --recovery-key ***"),
+    (["app", "--unseal-key", S], "app --unseal-key ***"),
+    (["openssl", "mac", "-macopt", f"key:{S}", "HMAC"], "openssl mac -macopt key:*** HMAC"),
+    ([*f"app -----BEGIN RSA PRIVATE KEY----- {S} {S}= -----END RSA PRIVATE KEY----- x".split()], None),
+    (["app", "-----BEGIN PRIVATE KEY-----", S, "-----END PRIVATE KEY-----", "x"], "app *** *** *** x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "line"), FOUND)
+def test_what_was_found_shown_is_hidden(argv: list[str], line: str | None) -> None:
+    """Forms that somebody looked for and found."""
+    shown = masked([word.encode() for word in argv])
+
+    assert S not in shown
+    assert "***" in shown
+    if line is not None:
+        assert shown == line
+
+
+PLAIN = [
+    ["sh", "-c", "cd /x\nls -l\tfoo && echo 'it is' \"a $b\" $(date +%s) | cat"],
+    ["curl", "-x", "proxy:80", "https://h"],
+    ["app", "use_password=yes", "max_tokens=100", "--require-pass=1", "//reg:8080/@scope/x"],
+    ["app", '<a href="x" key="n">text</a>', '{"names":["a","b"],"n":{"x":1}}'],
+    ["docker", "run", "img:1.2@sha256:" + "4f3c2b1a" * 8],
+    ["mount", "-o", "rw,user=u", "x"],
+    ["-----BEGIN CERTIFICATE-----", "x"],
+]
+
+
+@pytest.mark.parametrize("argv", PLAIN)
+def test_what_only_looks_alike_stays(argv: list[str]) -> None:
+    """The same forms with no secret in them."""
+    assert "***" not in masked([word.encode() for word in argv])
+
+
 TOKENS = [
     JWT,
     "AKIAIOSFODNN7EXAMPLE",
@@ -341,7 +431,8 @@ def test_a_line_that_is_cut_at_last_holds_no_secret_by_then() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a=", "a:", '"', "'a ", "http://", "<a>", "\\", "bearer ", "password (", "a{b[c(d=", " -p", ",a", ";a://x:y"],
+    ["a=", "a:", '"', "'a ", "http://", "<a>", "\\", "bearer ", "password (",
+     "password:[", "<password>", '<a "', "//u:", "u:@", "(`", "- ", "password:\n- ", "a{b[c(d=", " -p", ",a", ";a://x:y"],
 )  # fmt: skip
 def test_hostile_arguments_end(piece: str) -> None:
     """A process may be started a thousand times a second, by anybody: no pattern steps back for long."""
