@@ -40,6 +40,15 @@ class Counting(InProcess):
         return super().parse(function, files, *args)
 
 
+class Dying(InProcess):
+    """A parser whose process ends at every file."""
+
+    def parse(
+        self, function: Function[T], files: Sequence[Opened], *args: object
+    ) -> list[T | errors.HostError]:
+        return [errors.CrashedError(one.path, "its reader was killed") for one in files]
+
+
 def opened(path: str | Path, *, pid: int = 0, mount_ns: int | None = None, **more: object) -> FileOpen:
     """An event: this process, or another one, has opened a file."""
     namespace = os.stat("/proc/self/ns/mnt").st_ino if mount_ns is None else mount_ns
@@ -104,6 +113,17 @@ def test_what_cannot_be_reached_is_what_its_name_promises(how: str, key: Path, t
     }[how]
 
     assert FileTypes(Host()).of(event) == FileKind(file_type="private_key")
+
+
+def test_a_file_whose_reader_ended_is_told_by_name_and_that_is_said(key: Path) -> None:
+    """Whoever could end readers would else hide keys without a word."""
+    files = FileTypes(Host(parser=Dying()))
+    assert files.unread() == ()
+
+    kind = files.of(opened(key))
+
+    assert kind == FileKind(file_type="certificate")
+    assert files.unread() == ("1 files told by name alone: they could not be read",)
 
 
 def test_a_name_that_promises_nothing_is_unknown(tmp_path: Path) -> None:
